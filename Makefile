@@ -1,0 +1,33 @@
+# `make demo` and `make test` set up all that they need: a virtual environment in .venv, filled from the package index.
+
+PYTHON := $(shell for name in python3.11 python3 python; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+BIN := .venv/bin
+
+.DELETE_ON_ERROR:
+.PHONY: demo test format
+
+demo: .venv/.has-demo
+	@$(BIN)/cloud-mirror demo
+
+# The last line of the output is pytest's own.
+test: .venv/.has-test
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo "Run 'make format' to lay the code out."; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/pytest --cov --cov-report=term-missing
+
+format: .venv/.has-test
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+# The stamp is newer than pyproject.toml as long as what that asks for is installed.
+.venv/.has-%: pyproject.toml | $(BIN)/python
+	@echo "Installing what 'make $*' needs into .venv; the first time this takes a minute or two."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --editable '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Cloud Mirror needs Python 3.11 or later: install it, so that 'python3' starts it."; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+		echo "No virtual environment could be made: install Python's venv module (on Debian: python3-venv)."; exit 1; }
