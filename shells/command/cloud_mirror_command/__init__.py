@@ -1,0 +1,1 @@
+"""The `cloud-mirror` command: configuration, logs, and the choice of a shell."""
