@@ -1,0 +1,65 @@
+"""The servers that tests ask for.
+
+Real ones are started once a run, when the first test needs them, and ended with the run: what a test keeps in them
+it names after itself, or clears before it begins. Made-up ones are new for each test.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import FaultProxy, Moto, Origin, SeaweedFS, Valkey
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """A real Redis-compatible server: flush it first; whoever stops it starts it again."""
+    server = Valkey(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """A real S3 store that checks signatures; whoever stops it starts it again."""
+    server = SeaweedFS(tmp_path_factory.mktemp("seaweedfs"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
+    """S3 and SQS by moto, as a process of its own."""
+    server = Moto(tmp_path_factory.mktemp("moto"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def moto_url(moto: Moto) -> str:
+    """Where moto's server is."""
+    return moto.url
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    """An origin of the test's own."""
+    with Origin() as server:
+        yield server
+
+
+@pytest.fixture
+def store_proxy(seaweedfs: SeaweedFS) -> Iterator[FaultProxy]:
+    """A proxy of the test's own before the real store."""
+    with FaultProxy(seaweedfs.endpoint_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def queue_proxy(moto_url: str) -> Iterator[FaultProxy]:
+    """A proxy of the test's own before the queue."""
+    with FaultProxy(moto_url) as proxy:
+        yield proxy

@@ -1,0 +1,7 @@
+"""The servers that tests run against: real ones as processes of their own, made-up ones as threads."""
+
+from tests.servers.origin import Origin
+from tests.servers.processes import Moto, SeaweedFS, ServerProcess, Valkey
+from tests.servers.proxy import FaultProxy, Hold, Point
+
+__all__ = ["FaultProxy", "Hold", "Moto", "Origin", "Point", "SeaweedFS", "ServerProcess", "Valkey"]
