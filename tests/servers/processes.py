@@ -1,5 +1,6 @@
 """Real servers, each a process on free loopback ports, with its data in a directory that the test run throws away."""
 
+import functools
 import http.client
 import json
 import random
@@ -52,9 +53,15 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, or_else: Callabl
         time.sleep(0.01)
 
 
+@functools.cache
+def _session() -> Any:
+    """One session for all clients: it keeps the services' models, which are slow to read."""
+    return botocore.session.get_session()
+
+
 def client(service: str, endpoint_url: str, region: str, access_key: str, secret_key: str) -> Any:
-    """botocore's client of a service, which tries once and addresses buckets by path; to be closed after use."""
-    return botocore.session.get_session().create_client(
+    """A client of a service by botocore, which tries once and addresses buckets by path; to be closed after use."""
+    return _session().create_client(
         service,
         region_name=region,
         endpoint_url=endpoint_url,

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tests.servers.streams import PIECE_BYTES, Head, ThreadServer, body_pieces, read_head
+
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Point(enum.Enum):
@@ -209,6 +212,8 @@ class FaultProxy(ThreadServer):
     async def _answer_canned(
         canned: bytes, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        if head.header("expect"):
+            writer.write(CONTINUE)
         async for _ in body_pieces(reader, head):
             pass  # read first: a reply before the end of a request may be lost with the connection
         writer.write(canned.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if head.words[0] == "HEAD" else canned)
@@ -224,7 +229,7 @@ class FaultProxy(ThreadServer):
     ) -> None:
         """Send the request on. An expected 100 is given here, so that the body can be sent without a turn."""
         if head.header("expect"):
-            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            writer.write(CONTINUE)
         upstream.write(head.without("expect", "connection").adding(("Connection", "close")).encode())
         await _copy(body_pieces(reader, head), upstream, cut)
 
