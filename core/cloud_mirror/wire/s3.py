@@ -1,0 +1,278 @@
+"""The S3 provider: the operations of a pool's bucket, for AWS and for the stores that speak as it does.
+
+Every copy goes up with its CRC64NVME, of the full object where it is multipart, and the store is told the size it must
+come to (S3 API Reference: PutObject, CreateMultipartUpload, CompleteMultipartUpload). Bodies of objects are not
+hashed for the signature: the checksum, which is signed, guards them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+from urllib.parse import quote, unquote, unquote_plus, urlencode
+
+from cloud_mirror.policy import PoolPolicy
+from cloud_mirror.wire import s3_setup
+from cloud_mirror.wire.aws import AwsService, nonsense
+from cloud_mirror.wire.calls import HttpReply, HttpRequest, SigningMaterial
+from cloud_mirror.wire.storage import (
+    ObjectAttributes,
+    ObjectPage,
+    PartReceipt,
+    ServiceFault,
+    SetupStep,
+    StorageProvider,
+    StoredObject,
+    Upload,
+    UploadPage,
+)
+
+DAY_S: Final = 86_400.0
+META_PREFIX: Final = "x-amz-meta-"
+
+_COUNT: Final = re.compile(r"[0-9]{1,19}\Z")
+_EXPIRY: Final = re.compile(r'expiry-date="([^"]*)"')
+
+
+class S3Provider(StorageProvider):
+    """One pool's bucket. Raises ValueError, naming the pool, where the pool's settings cannot be those of a bucket."""
+
+    def __init__(self, pool: PoolPolicy) -> None:
+        s3_setup.check_pool(pool)
+        self._pool = pool
+        try:
+            self._aws = AwsService("s3", pool.region, pool.endpoint_url, pool.bucket, pool.addressing)
+        except ValueError as error:
+            raise ValueError(f"pool {pool.name}: {error}") from error
+        self._public_base = (pool.public_url or self._aws.endpoint).rstrip("/")
+
+    def location(self, key: str) -> str:
+        """Under `public_url`, else at the bucket's own address."""
+        return f"{self._public_base}/{quote(_checked_key(key), safe='/~')}"
+
+    def sign(self, request: HttpRequest, material: SigningMaterial) -> HttpRequest:
+        """The request, signed for now."""
+        return self._aws.sign(request, material)
+
+    def head_request(self, key: str) -> HttpRequest:
+        """HeadObject, with its checksum."""
+        return self._build("HeadObject", key, ChecksumMode="ENABLED")
+
+    def read_head(self, reply: HttpReply) -> StoredObject | None:
+        """None on 404 alone. A reply that lacks its length, ETag or times is no answer at all."""
+        if reply.status == 404:
+            return None
+        self._aws.parse("HeadObject", reply, "ETag")
+        size = reply.header("content-length") or ""
+        if not _COUNT.match(size):
+            raise nonsense("HeadObject", "a reply without Content-Length")
+        composite = reply.header("x-amz-checksum-type") == "COMPOSITE"
+        crc32c = reply.header("x-amz-checksum-crc32c") or ""
+        return StoredObject(
+            size=int(size),
+            etag=reply.header("etag") or "",
+            life_left_s=self._life_left_s(reply),
+            metadata=tuple(
+                (name.removeprefix(META_PREFIX), value) for name, value in reply.headers if name.startswith(META_PREFIX)
+            ),
+            crc64nvme=reply.header("x-amz-checksum-crc64nvme") or "",
+            crc32c="" if composite or "-" in crc32c else crc32c,  # a checksum of checksums says nothing of the object
+        )
+
+    def _life_left_s(self, reply: HttpReply) -> float:
+        now = _time(reply.header("date"), "Date")
+        expiration = reply.header("x-amz-expiration")
+        if expiration is not None:
+            found = _EXPIRY.search(expiration)
+            return (_time(found and found[1], "x-amz-expiration") - now).total_seconds()
+        age_s = (now - _time(reply.header("last-modified"), "Last-Modified")).total_seconds()
+        return self._pool.lifespan_days * DAY_S - age_s
+
+    def get_request(self, key: str) -> HttpRequest:
+        """GetObject."""
+        return self._build("GetObject", key)
+
+    def read_get(self, reply: HttpReply) -> bytes | None:
+        """None only where the store names the missing key: an epoch that is not seen would undo a purge."""
+        if reply.status == 200:
+            return reply.body
+        try:
+            self._aws.parse("GetObject", reply)
+        except ServiceFault as fault:
+            if fault.code == "NoSuchKey":
+                return None
+            raise
+        raise nonsense("GetObject", f"a {reply.status} where 200 was asked for")
+
+    def put_request(
+        self, key: str, body: bytes | memoryview, attributes: ObjectAttributes, crc: str = ""
+    ) -> HttpRequest:
+        """PutObject, with the pool's ACL where it has one."""
+        checksum = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumCRC64NVME": crc} if crc else {}
+        return self._build("PutObject", key, Body=body, **checksum, **self._kept(attributes))
+
+    def read_put(self, reply: HttpReply) -> str:
+        """The new object's ETag."""
+        return str(self._aws.parse("PutObject", reply, "ETag")["ETag"])
+
+    def delete_request(self, key: str) -> HttpRequest:
+        """DeleteObject."""
+        return self._build("DeleteObject", key)
+
+    def read_delete(self, reply: HttpReply) -> None:
+        """Nothing, once it is gone."""
+        self._read_gone("DeleteObject", reply, "NoSuchKey")
+
+    def create_upload_request(self, key: str, attributes: ObjectAttributes) -> HttpRequest:
+        """CreateMultipartUpload, for a CRC64NVME of the full object."""
+        checksum = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
+        return self._build("CreateMultipartUpload", key, **checksum, **self._kept(attributes))
+
+    def read_create_upload(self, reply: HttpReply) -> str:
+        """The upload's id."""
+        return str(self._aws.parse("CreateMultipartUpload", reply, "UploadId")["UploadId"])
+
+    def upload_part_request(
+        self, key: str, upload_id: str, number: int, body: bytes | memoryview, crc: str
+    ) -> HttpRequest:
+        """UploadPart, with the part's own CRC64NVME."""
+        return self._build(
+            "UploadPart",
+            key,
+            UploadId=upload_id,
+            PartNumber=number,
+            Body=body,
+            ChecksumAlgorithm="CRC64NVME",
+            ChecksumCRC64NVME=crc,
+        )
+
+    def read_upload_part(self, reply: HttpReply) -> str:
+        """The part's ETag."""
+        return str(self._aws.parse("UploadPart", reply, "ETag")["ETag"])
+
+    def complete_upload_request(
+        self, key: str, upload_id: str, parts: Sequence[PartReceipt], size: int, crc: str
+    ) -> HttpRequest:
+        """CompleteMultipartUpload; the store compares size (`x-amz-mp-object-size`) and CRC64NVME with its own."""
+        listed = [
+            {"PartNumber": part.number, "ETag": part.etag} | ({"ChecksumCRC64NVME": part.crc} if part.crc else {})
+            for part in sorted(parts, key=lambda part: part.number)
+        ]
+        checksum = {"ChecksumCRC64NVME": crc, "ChecksumType": "FULL_OBJECT"} if crc else {}
+        return self._build(
+            "CompleteMultipartUpload",
+            key,
+            UploadId=upload_id,
+            MultipartUpload={"Parts": listed},
+            MpuObjectSize=size,
+            **checksum,
+        )
+
+    def read_complete_upload(self, reply: HttpReply) -> str:
+        """The new object's ETag; S3 may say inside a 200 that there is none."""
+        return str(self._aws.parse("CompleteMultipartUpload", reply, "ETag")["ETag"])
+
+    def abort_upload_request(self, key: str, upload_id: str) -> HttpRequest:
+        """AbortMultipartUpload."""
+        return self._build("AbortMultipartUpload", key, UploadId=upload_id)
+
+    def read_abort_upload(self, reply: HttpReply) -> None:
+        """Nothing, once it is gone."""
+        self._read_gone("AbortMultipartUpload", reply, "NoSuchUpload")
+
+    def list_objects_request(self, prefix: str, marker: str = "") -> HttpRequest:
+        """ListObjectsV2."""
+        goes_on = {"ContinuationToken": marker} if marker else {}
+        return self._aws.build("ListObjectsV2", {"Prefix": prefix, "EncodingType": "url", **goes_on})
+
+    def read_list_objects(self, reply: HttpReply) -> ObjectPage:
+        """The page."""
+        page = self._aws.parse("ListObjectsV2", reply, "IsTruncated")
+        keys = tuple(_decoded(page, _named("ListObjectsV2", each, "Key")) for each in page.get("Contents", ()))
+        return ObjectPage(keys, _named("ListObjectsV2", page, "NextContinuationToken") if page["IsTruncated"] else "")
+
+    def list_uploads_request(self, prefix: str, marker: str = "") -> HttpRequest:
+        """ListMultipartUploads."""
+        key, _, upload_id = (unquote(part) for part in marker.partition("&"))
+        goes_on = {"KeyMarker": key, "UploadIdMarker": upload_id} if marker else {}
+        return self._aws.build("ListMultipartUploads", {"Prefix": prefix, "EncodingType": "url", **goes_on})
+
+    def read_list_uploads(self, reply: HttpReply) -> UploadPage:
+        """The page. Its marker is made of the two that S3 gives."""
+        operation = "ListMultipartUploads"
+        page = self._aws.parse(operation, reply, "IsTruncated")
+        uploads = tuple(
+            Upload(_decoded(page, _named(operation, each, "Key")), _named(operation, each, "UploadId"))
+            for each in page.get("Uploads", ())
+        )
+        if not page["IsTruncated"]:
+            return UploadPage(uploads)
+        key = _decoded(page, _named(operation, page, "NextKeyMarker"))
+        upload_id = _named(operation, page, "NextUploadIdMarker")
+        return UploadPage(uploads, f"{quote(key, safe='')}&{quote(upload_id, safe='')}")
+
+    def setup_steps(self) -> tuple[SetupStep, ...]:
+        """The bucket, its lifecycle rules and, for a public pool, its reading by anyone."""
+        return s3_setup.setup_steps(self._pool, self._aws)
+
+    def read_setup(self, step: SetupStep, reply: HttpReply) -> bool:
+        """False where the service's code is one that the step tolerates."""
+        try:
+            self._aws.check(step.title, reply)
+        except ServiceFault as fault:
+            if fault.code in step.tolerated:
+                return False
+            raise
+        return True
+
+    def _build(self, operation: str, key: str, **parameters: Any) -> HttpRequest:
+        return self._aws.build(operation, {"Key": _checked_key(key), **parameters})
+
+    def _read_gone(self, operation: str, reply: HttpReply, gone: str) -> None:
+        try:
+            self._aws.parse(operation, reply)
+        except ServiceFault as fault:
+            if fault.code != gone:
+                raise
+
+    def _kept(self, attributes: ObjectAttributes) -> dict[str, Any]:
+        """What an object is kept with, as PutObject and CreateMultipartUpload name it; what is empty is left out."""
+        named = {
+            "ACL": self._pool.acl,
+            "CacheControl": attributes.cache_control,
+            "ContentDisposition": attributes.content_disposition,
+            "ContentEncoding": attributes.content_encoding,
+            "ContentLanguage": attributes.content_language,
+            "ContentType": attributes.content_type,
+            "Metadata": dict(attributes.metadata),
+            "Tagging": urlencode(attributes.tags, quote_via=quote),
+        }
+        return {name: value for name, value in named.items() if value}
+
+
+def _checked_key(key: str) -> str:
+    if not 1 <= len(key.encode("utf-8", "surrogatepass")) <= 1024:
+        raise ValueError(f"an object's key has 1 to 1,024 bytes: {key[:80]!r}")
+    return key
+
+
+def _decoded(page: Mapping[str, Any], name: str) -> str:
+    return unquote_plus(name) if page.get("EncodingType") == "url" else name
+
+
+def _named(operation: str, values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name)
+    if not isinstance(value, str) or not value:
+        raise nonsense(operation, f"a page without {name}")
+    return value
+
+
+def _time(text: str | None, name: str) -> datetime:
+    try:
+        found = parsedate_to_datetime(text or "")
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found  # "-0000" is UTC without a place
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise nonsense("HeadObject", f"{name} is {text!r}, which is no HTTP date (RFC 9110, 5.6.7)") from error
