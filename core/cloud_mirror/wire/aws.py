@@ -40,6 +40,7 @@ CONTENT_HASH: Final = "x-amz-content-sha256"
 USER_AGENT: Final = "cloud-mirror"
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
+_REGION: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*\Z")
 _SIGNED_AFRESH: Final = frozenset({"authorization", "x-amz-date", "x-amz-security-token"})
@@ -62,7 +63,6 @@ _THROTTLED_CODES: Final = frozenset(
         "RequestThrottled",
         "RequestThrottledException",
         "BandwidthLimitExceeded",
-        "LimitExceededException",
         "OverLimit",
         "AWS.SimpleQueueService.OverLimit",
         "KmsThrottled",
@@ -212,6 +212,8 @@ class AwsService:
     def __init__(
         self, service: str, region: str, endpoint_url: str | None = None, bucket: str = "", addressing: str = "auto"
     ) -> None:
+        if not _REGION.match(region):
+            raise ValueError(f"region is {region!r}: give a region's name such as us-west-2")
         self.service = service
         self.region = region
         self.bucket = bucket
@@ -250,7 +252,7 @@ class AwsService:
         prepare_request_dict(serialized, self.endpoint, user_agent=USER_AGENT)
         request = create_request_object(serialized)
         body = request.data or b""
-        headers = [(str(name), _text(value)) for name, value in request.headers.items()]
+        headers = [(str(name), str(value)) for name, value in request.headers.items()]
         if self.service == "s3":
             headers, body = _finish_s3(model, headers, body)
         return _request(str(request.method), str(request.url), headers, body)
@@ -330,8 +332,12 @@ class AwsService:
         return ServiceFault(kind_of(status, frozenset(codes)), code, f"{operation} ({reply.status}): {message}")
 
 
-def _text(value: object) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+def text_of(operation: str, values: Mapping[str, Any], name: str) -> str:
+    """The text of that name; the fault of a reply that makes no sense where there is none."""
+    value = values.get(name)
+    if not isinstance(value, str) or not value:
+        raise nonsense(operation, f"a reply without {name}")
+    return value
 
 
 def _finish_s3(
@@ -348,6 +354,7 @@ def _finish_s3(
 
 
 def _request(method: str, url: str, headers: list[tuple[str, str]], body: bytes | memoryview) -> HttpRequest:
+    """The request, its Host with it; an IPv6 address keeps its brackets."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition(":")[0] if parts.port is not None else parts.netloc
     port = parts.port or DEFAULT_PORTS[parts.scheme]

@@ -79,7 +79,7 @@ class JobQueue(ABC):
 
     @abstractmethod
     def read_send(self, reply: HttpReply, body: str | None = None) -> str:
-        """The message's id; where `body`, what was sent, is given, the MD5 of what the queue saw was compared with it."""
+        """The message's id; where `body`, what was sent, is given, the MD5 that the queue saw agrees with it."""
 
     @abstractmethod
     def receive_request(self, queue_url: str, at_most: int, wait_s: int, visibility_timeout_s: int) -> HttpRequest:

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, unquote_plus, urlencode
 
 from cloud_mirror.policy import PoolPolicy
 from cloud_mirror.wire import s3_setup
-from cloud_mirror.wire.aws import AwsService, nonsense
+from cloud_mirror.wire.aws import AwsService, nonsense, text_of
 from cloud_mirror.wire.calls import HttpReply, HttpRequest, SigningMaterial
 from cloud_mirror.wire.storage import (
     ObjectAttributes,
@@ -191,8 +191,8 @@ class S3Provider(StorageProvider):
     def read_list_objects(self, reply: HttpReply) -> ObjectPage:
         """The page."""
         page = self._aws.parse("ListObjectsV2", reply, "IsTruncated")
-        keys = tuple(_decoded(page, _named("ListObjectsV2", each, "Key")) for each in page.get("Contents", ()))
-        return ObjectPage(keys, _named("ListObjectsV2", page, "NextContinuationToken") if page["IsTruncated"] else "")
+        keys = tuple(_decoded(page, text_of("ListObjectsV2", each, "Key")) for each in page.get("Contents", ()))
+        return ObjectPage(keys, text_of("ListObjectsV2", page, "NextContinuationToken") if page["IsTruncated"] else "")
 
     def list_uploads_request(self, prefix: str, marker: str = "") -> HttpRequest:
         """ListMultipartUploads."""
@@ -205,13 +205,13 @@ class S3Provider(StorageProvider):
         operation = "ListMultipartUploads"
         page = self._aws.parse(operation, reply, "IsTruncated")
         uploads = tuple(
-            Upload(_decoded(page, _named(operation, each, "Key")), _named(operation, each, "UploadId"))
+            Upload(_decoded(page, text_of(operation, each, "Key")), text_of(operation, each, "UploadId"))
             for each in page.get("Uploads", ())
         )
         if not page["IsTruncated"]:
             return UploadPage(uploads)
-        key = _decoded(page, _named(operation, page, "NextKeyMarker"))
-        upload_id = _named(operation, page, "NextUploadIdMarker")
+        key = _decoded(page, text_of(operation, page, "NextKeyMarker"))
+        upload_id = text_of(operation, page, "NextUploadIdMarker")
         return UploadPage(uploads, f"{quote(key, safe='')}&{quote(upload_id, safe='')}")
 
     def setup_steps(self) -> tuple[SetupStep, ...]:
@@ -261,13 +261,6 @@ def _checked_key(key: str) -> str:
 
 def _decoded(page: Mapping[str, Any], name: str) -> str:
     return unquote_plus(name) if page.get("EncodingType") == "url" else name
-
-
-def _named(operation: str, values: Mapping[str, Any], name: str) -> str:
-    value = values.get(name)
-    if not isinstance(value, str) or not value:
-        raise nonsense(operation, f"a page without {name}")
-    return value
 
 
 def _time(text: str | None, name: str) -> datetime:

@@ -23,7 +23,6 @@ UPLOAD_DAYS: Final = 2
 """An upload that nobody completed or aborted, copies in progress included: far beyond any copy's life."""
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){1,253}[A-Za-z0-9]\Z")
-_REGION: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 _URL: Final = re.compile(r"[\x21-\x7e]+\Z")
 _NOT_THERE: Final = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
 
@@ -36,8 +35,6 @@ def check_pool(pool: PoolPolicy) -> None:
 
     if not _BUCKET.match(pool.bucket):
         refuse("bucket", pool.bucket, "give 3 to 255 letters, digits, '-', '_' or single '.', no URL and no path")
-    if not _REGION.match(pool.region):
-        refuse("region", pool.region, "give a region's name such as us-west-2")
     if pool.addressing not in ("auto", "path", "virtual"):
         refuse("addressing", pool.addressing, "choose auto, path or virtual")
     acls = service_model("s3").shape_for("ObjectCannedACL").enum

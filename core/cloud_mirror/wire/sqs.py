@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from cloud_mirror.policy import QueuePolicy
-from cloud_mirror.wire.aws import AwsService, nonsense
+from cloud_mirror.wire.aws import AwsService, nonsense, text_of
 from cloud_mirror.wire.calls import HttpReply, HttpRequest, SigningMaterial
 from cloud_mirror.wire.queue import Delivery, JobQueue
 from cloud_mirror.wire.storage import FaultKind, ServiceFault
@@ -25,7 +25,6 @@ RETENTION_S: Final = 4 * 86_400
 DEAD_RETENTION_S: Final = 14 * 86_400
 """A message keeps its first enqueue time when it is moved, so the dead-letter queue must keep it for longer."""
 
-_REGION: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_-]{1,60}\Z")
 _COUNT: Final = re.compile(r"[0-9]{1,9}\Z")
 _NO_SUCH_QUEUE: Final = frozenset({"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"})
@@ -55,8 +54,6 @@ def check_policy(policy: QueuePolicy) -> None:
     """Raise ValueError, naming the setting, where a setting is none that SQS takes."""
     if not _PREFIX.match(policy.prefix):
         raise ValueError(f"queue prefix is {policy.prefix!r}: give 1 to 60 letters, digits, '-' or '_'")
-    if not _REGION.match(policy.region):
-        raise ValueError(f"queue region is {policy.region!r}: give a region's name such as us-west-2")
     if not 1 <= policy.visibility_timeout_s <= MAX_VISIBILITY_S:
         raise ValueError(f"queue visibility_timeout_s is {policy.visibility_timeout_s}: give 1 to {MAX_VISIBILITY_S}")
     if not 1 <= policy.max_receive_count <= 1000:
@@ -84,7 +81,7 @@ class SqsQueue(JobQueue):
     def read_find(self, reply: HttpReply) -> str | None:
         """None only where SQS says that there is no such queue."""
         try:
-            return _text("GetQueueUrl", self._aws.parse("GetQueueUrl", reply), "QueueUrl")
+            return text_of("GetQueueUrl", self._aws.parse("GetQueueUrl", reply), "QueueUrl")
         except ServiceFault as fault:
             if fault.kind is FaultKind.NOT_FOUND and fault.code in _NO_SUCH_QUEUE:
                 return None
@@ -96,7 +93,7 @@ class SqsQueue(JobQueue):
 
     def read_create(self, reply: HttpReply) -> str:
         """The queue's URL; a queue of that name with other attributes is a CONFLICT."""
-        return _text("CreateQueue", self._aws.parse("CreateQueue", reply), "QueueUrl")
+        return text_of("CreateQueue", self._aws.parse("CreateQueue", reply), "QueueUrl")
 
     def set_attributes_request(self, queue_url: str, attributes: tuple[tuple[str, str], ...]) -> HttpRequest:
         """SetQueueAttributes."""
@@ -124,7 +121,7 @@ class SqsQueue(JobQueue):
     def read_send(self, reply: HttpReply, body: str | None = None) -> str:
         """The message's id; where `body` is given and SQS gives its MD5, they must agree."""
         parsed = self._aws.parse("SendMessage", reply)
-        message_id = _text("SendMessage", parsed, "MessageId")
+        message_id = text_of("SendMessage", parsed, "MessageId")
         if body is not None:
             _check_md5("SendMessage", body, parsed.get("MD5OfMessageBody"))
         return message_id
@@ -177,19 +174,12 @@ def _delivery(message: Mapping[str, Any]) -> Delivery:
         raise nonsense(operation, f"a message received {count!r} times")
     attributes = message.get("MessageAttributes", {})
     return Delivery(
-        message_id=_text(operation, message, "MessageId"),
-        receipt=_text(operation, message, "ReceiptHandle"),
+        message_id=text_of(operation, message, "MessageId"),
+        receipt=text_of(operation, message, "ReceiptHandle"),
         body=body,
         receive_count=int(count),
         attributes=tuple(sorted((name, str(value.get("StringValue", ""))) for name, value in attributes.items())),
     )
-
-
-def _text(operation: str, values: Mapping[str, Any], name: str) -> str:
-    value = values.get(name)
-    if not isinstance(value, str) or not value:
-        raise nonsense(operation, f"a reply without {name}")
-    return value
 
 
 def _check_md5(operation: str, body: str, md5: object) -> None:
