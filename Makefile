@@ -24,7 +24,7 @@ format: .venv/.has-test
 # The stamp is newer than pyproject.toml as long as what that asks for is installed.
 .venv/.has-%: pyproject.toml | $(BIN)/python
 	@echo "Installing what 'make $*' needs into .venv; the first time this takes a minute or two."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --editable '.[$*]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --editable '.[$*]'
 	@touch $@
 
 $(BIN)/python:

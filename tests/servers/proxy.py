@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from tests.servers.streams import PIECE_BYTES, Head, ThreadServer, body_pieces, read_head
 
-
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
