@@ -295,7 +295,7 @@ class AwsService:
             return reply.body
         body = reply.body.lstrip()  # a long operation keeps the connection alive with spaces before its answer
         if _ERROR_ROOT.match(body):
-            raise self._fault(what, 500, HttpReply(500, reply.headers, body))
+            raise self._fault(what, 500, reply)
         return body
 
     def parse(self, operation: str, reply: HttpReply, *required: str) -> dict[str, Any]:
@@ -323,7 +323,7 @@ class AwsService:
 
     def _fault(self, operation: str, status: int, reply: HttpReply) -> ServiceFault:
         try:
-            error = self._read(operation, reply, None).get("Error", {})
+            error = self._read(operation, HttpReply(status, reply.headers, reply.body.strip()), None).get("Error", {})
             codes = [str(error[name]) for name in ("Code", "QueryErrorCode") if error.get(name)]
             message = str(error.get("Message") or "")
         except (ServiceFault, AttributeError):  # a proxy's own page, say; the status still tells something
