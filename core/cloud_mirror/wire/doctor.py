@@ -7,7 +7,6 @@ Redis, two small objects in a bucket, under keys that no source URL can have. No
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -22,15 +21,16 @@ from cloud_mirror.wire.calls import (
     HttpReply,
     HttpRequest,
     Procedure,
-    RedisCommand,
-    RedisRefusal,
-    RedisReply,
     Route,
     TransportFailure,
 )
+from cloud_mirror.wire.doctor_redis import check_eviction, check_ping, check_script, check_version
+from cloud_mirror.wire.finding import Check, Finding, told
 from cloud_mirror.wire.queue import JobQueue
-from cloud_mirror.wire.setup import QueueState, find_queue, redrive_of, remedy_for
-from cloud_mirror.wire.storage import ObjectAttributes, StorageProvider
+from cloud_mirror.wire.setup import QueueState, find_queue, is_done, redrive_of, remedy_for
+from cloud_mirror.wire.storage import ObjectAttributes, SetupStep, StorageProvider
+
+__all__ = ["Check", "Finding", "checks"]
 
 T = TypeVar("T")
 
@@ -42,34 +42,6 @@ PROBE: Final = b"cloud-mirror doctor: this object may be deleted\n"
 PROBE_HOST: Final = "https://cloud-mirror.invalid/"
 """RFC 6761, 6.4: no host is ever called so, hence no copy shares a key with a probe."""
 
-OLDEST_REDIS: Final = (6, 0)
-SCRIPT: Final = """\
-redis.call('HSET', KEYS[1], 'v', '0')
-redis.call('PEXPIRE', KEYS[1], 5000)
-redis.call('PUBLISH', KEYS[1], 'doctor')
-local kind = redis.call('TYPE', KEYS[1])['ok']
-redis.call('DEL', KEYS[1])
-return {kind, redis.call('TIME')[1]}
-"""
-"""Does what the entry's script does, to a key of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check found. A remedy beside `ok` is a warning: it works, and should not stay so."""
-
-    ok: bool
-    what: str
-    remedy: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check: a title for people, and the procedure that makes it (each call makes a new one)."""
-
-    title: str
-    run: Callable[[], Procedure[Finding]] = field(repr=False)
-
 
 def checks(
     policy: Policy, providers: Mapping[str, StorageProvider], queue: JobQueue, *, nonce: str = "doctor"
@@ -77,10 +49,10 @@ def checks(
     """All checks. `nonce` names the probes (letters, digits, `-`, `_`), so that two doctors do not meet."""
     return (
         Check("source: what may be copied", partial(_check_source, policy.source)),
-        Check("redis: reachable", _check_ping),
-        Check("redis: version", _check_version),
-        Check("redis: memory", _check_eviction),
-        Check("redis: scripts", partial(_check_script, nonce)),
+        Check("redis: reachable", check_ping),
+        Check("redis: version", check_version),
+        Check("redis: memory", check_eviction),
+        Check("redis: scripts", partial(check_script, nonce)),
         Check("credentials", _check_credentials),
         *(check for pool in policy.pools for check in _pool_checks(policy, pool, providers[pool.name], queue, nonce)),
     )
@@ -92,6 +64,9 @@ def _pool_checks(
     name, key = pool.name, object_key(f"{PROBE_HOST}doctor", nonce)
     yield Check(f"{name}: margins", partial(_check_margins, pool))
     yield Check(f"{name}: bucket", partial(_check_bucket, pool, store, key))
+    for step in store.setup_steps():
+        if step.check is not None:
+            yield Check(f"{name}: {step.title}", partial(_check_step, pool, store, step))
     yield Check(f"{name}: a missing object", partial(_check_missing, pool, store, key))
     yield Check(f"{name}: put, get, delete", partial(_check_objects, pool, store, key))
     if pool.redirect == "public":
@@ -143,65 +118,6 @@ def _check_margins(pool: PoolPolicy) -> Procedure[Finding]:
     return Finding(True, f"a copy lives for {pool.lifespan_days} d")
 
 
-# Redis.
-
-
-def _redis(*words: str) -> Procedure[RedisReply | Finding]:
-    """The reply, or what to tell of there being none."""
-    reply = yield RedisCommand(words)
-    match reply:
-        case RedisReply():
-            return reply
-        case RedisRefusal(message):
-            return Finding(False, f"{words[0]} is refused: {message}", f"let the user in redis.url run {words[0]}")
-        case failure:
-            return Finding(False, _failure(failure), "check redis.url, and that Redis is running and lets us in")
-
-
-def _check_ping() -> Procedure[Finding]:
-    reply = yield from _redis("PING")
-    return reply if isinstance(reply, Finding) else Finding(True, "it answers")
-
-
-def _check_version() -> Procedure[Finding]:
-    reply = yield from _redis("INFO", "server")
-    if isinstance(reply, Finding):
-        return Finding(True, f"unknown ({reply.what})", f"check that it is Redis {_dotted(OLDEST_REDIS)} or later")
-    version = _info(reply.value, "redis_version")
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if len(numbers) < 2:
-        return Finding(True, "unknown", f"check that it is Redis {_dotted(OLDEST_REDIS)} or later")
-    if numbers < OLDEST_REDIS:
-        return Finding(False, version, f"upgrade to Redis {_dotted(OLDEST_REDIS)} or later")
-    return Finding(True, version)
-
-
-def _check_eviction() -> Procedure[Finding]:
-    remedy = "set maxmemory-policy volatile-lru: a full Redis then drops the least used entry, not the newest write"
-    reply = yield from _redis("CONFIG", "GET", "maxmemory*")
-    if isinstance(reply, Finding):  # as in many a managed Redis
-        return Finding(True, "its settings may not be read", f"see to it that it may evict: {remedy}")
-    words = [_text(word) for word in reply.value] if isinstance(reply.value, list) else []
-    settings = dict(zip(words[::2], words[1::2], strict=False))
-    eviction, limit = settings.get("maxmemory-policy", ""), settings.get("maxmemory", "")
-    if not eviction:
-        return Finding(True, "its settings are not told", f"see to it that it may evict: {remedy}")
-    if eviction == "noeviction":
-        what = f"it refuses writes when its {limit} bytes are full" if limit not in ("", "0") else "it has no limit"
-        return Finding(True, f"{what} (noeviction)", "" if limit in ("", "0") else remedy)
-    return Finding(True, eviction)
-
-
-def _check_script(nonce: str) -> Procedure[Finding]:
-    reply = yield from _redis("EVAL", SCRIPT, "1", f"cloud-mirror:1:doctor:{{{nonce}}}")
-    if isinstance(reply, Finding):
-        return reply
-    answer = reply.value
-    if not (isinstance(answer, list) and len(answer) == 2 and _text(answer[0]) == "hash"):
-        return Finding(False, "a script ran and answered nonsense", "check what redis.url leads to: is it Redis?")
-    return Finding(True, "run, with time and publish")
-
-
 # The store.
 
 
@@ -215,7 +131,7 @@ def _check_credentials() -> Procedure[Finding]:
     material = yield GetSigningMaterial()
     if isinstance(material, TransportFailure):
         remedy = remedy_for(Failed(material.kind, "", material.detail, 1), "")
-        return Finding(False, _failure(material), remedy)
+        return Finding(False, told(material), remedy)
     passing = ", temporary" if material.session_token else ""
     return Finding(True, f"found (they end in {material.access_key[-4:]}{passing})")
 
@@ -232,6 +148,15 @@ def _check_bucket(pool: PoolPolicy, store: StorageProvider, key: str) -> Procedu
     if isinstance(page, Failed):
         return _trouble(pool, page, "the right s3:ListBucket")
     return Finding(True, f"{pool.bucket} is there and can be listed")
+
+
+def _check_step(pool: PoolPolicy, store: StorageProvider, step: SetupStep) -> Procedure[Finding]:
+    done = yield from is_done(store, step, ATTEMPTS)
+    if isinstance(done, Failed):
+        return _trouble(pool, done, "the right to read the bucket's settings")
+    if not done.value:
+        return Finding(False, "not as it should be", "run `cloud-mirror setup`")
+    return Finding(True, "as `cloud-mirror setup` leaves it")
 
 
 def _check_missing(pool: PoolPolicy, store: StorageProvider, key: str) -> Procedure[Finding]:
@@ -279,7 +204,7 @@ def _fetch_public(url: str) -> Procedure[Finding]:
     reply = yield from _anonymous(url)
     match reply:
         case TransportFailure():
-            return Finding(False, _failure(reply), "check public_url: clients cannot reach it from here")
+            return Finding(False, told(reply), "check public_url: clients cannot reach it from here")
         case HttpReply(status=200, body=body) if body == PROBE:
             return Finding(True, "anyone can read a copy")
         case HttpReply(status=401 | 403 as status):
@@ -304,7 +229,7 @@ def _fetch_private(url: str) -> Procedure[Finding]:
     reply = yield from _anonymous(url)
     match reply:
         case TransportFailure():
-            return Finding(False, _failure(reply), "check public_url: it cannot be reached from here")
+            return Finding(False, told(reply), "check public_url: it cannot be reached from here")
         case HttpReply(status=status) if 200 <= status < 300:
             return Finding(
                 False,
@@ -374,23 +299,3 @@ def _check_dead(policy: QueuePolicy, pool: str, queue: JobQueue) -> Procedure[Fi
 def _seconds(state: QueueState) -> int:
     text = state.attributes.get("MessageRetentionPeriod", "")
     return int(text) if text.isdigit() else 0
-
-
-# Words.
-
-
-def _failure(failure: TransportFailure) -> str:
-    return f"{failure.kind.value}: {failure.detail}" if failure.detail else failure.kind.value
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _info(value: object, name: str) -> str:
-    lines = _text(value).splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(f"{name}:")), "")
-
-
-def _dotted(version: tuple[int, ...]) -> str:
-    return ".".join(str(part) for part in version)

@@ -218,6 +218,17 @@ class S3Provider(StorageProvider):
         """The bucket, its lifecycle rules and, for a public pool, its reading by anyone."""
         return s3_setup.setup_steps(self._pool, self._aws)
 
+    def read_setup_check(self, step: SetupStep, reply: HttpReply) -> bool:
+        """Whether the bucket is set to all that the step would set, and perhaps to more."""
+        assert isinstance(step, s3_setup.S3Step)
+        try:
+            return step.wanted <= s3_setup.told(step.reading, self._aws.parse(step.reading, reply))
+        except ServiceFault as fault:
+            done = s3_setup.is_unset(step, fault.code)
+            if done is None:
+                raise
+            return done
+
     def read_setup(self, step: SetupStep, reply: HttpReply) -> bool:
         """False where the service's code is one that the step tolerates."""
         try:

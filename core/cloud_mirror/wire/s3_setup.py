@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -24,7 +26,62 @@ UPLOAD_DAYS: Final = 2
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){1,253}[A-Za-z0-9]\Z")
 _URL: Final = re.compile(r"[\x21-\x7e]+\Z")
+_UNSET: Final = frozenset(
+    {
+        "404",
+        "NoSuchBucket",
+        "NoSuchLifecycleConfiguration",
+        "NoSuchBucketPolicy",
+        "NoSuchPublicAccessBlockConfiguration",
+    }
+)
+"""What S3 says where a setting was never made."""
+
 _NOT_THERE: Final = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
+
+
+@dataclass(frozen=True, slots=True)
+class S3Step(SetupStep):
+    """A step whose check is the operation `reading`, and which is done where that tells all that is `wanted`."""
+
+    reading: str = ""
+    wanted: frozenset[str] = frozenset()
+
+
+def told(reading: str, parsed: Mapping[str, Any]) -> frozenset[str]:
+    """What a reading tells, a canonical line each: what else a bucket is set to does not disturb the comparison."""
+    match reading:
+        case "GetBucketLifecycleConfiguration":
+            return frozenset(_rule_line(rule) for rule in parsed.get("Rules", ()))
+        case "GetBucketPolicy":
+            return _policy_lines(str(parsed.get("Policy", "")))
+        case "GetPublicAccessBlock":
+            return frozenset({_line(parsed.get("PublicAccessBlockConfiguration", {}))})
+        case _:
+            return frozenset()
+
+
+def _rule_line(rule: Mapping[str, Any]) -> str:
+    prefix = rule.get("Prefix") or rule.get("Filter", {}).get("Prefix") or ""
+    life = rule.get("Expiration", {}).get("Days")
+    return _line([prefix, rule.get("Status"), life, rule.get("AbortIncompleteMultipartUpload")])
+
+
+def _policy_lines(text: str) -> frozenset[str]:
+    try:
+        statements = json.loads(text)["Statement"]
+        return frozenset(_line(statement) for statement in statements)
+    except (ValueError, LookupError, TypeError):
+        return frozenset()  # not as `setup` writes it
+
+
+def _line(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def is_unset(step: SetupStep, code: str) -> bool | None:
+    """What a check's fault of that code says of the step: False, not done; True, no such thing; None, nothing."""
+    return True if code in step.tolerated else False if code in _UNSET else None
 
 
 def check_pool(pool: PoolPolicy) -> None:
@@ -69,7 +126,8 @@ def _bucket_step(pool: PoolPolicy, aws: AwsService) -> SetupStep:
     where: dict[str, Any] = {"LocationConstraint": pool.region}
     parameters = {} if pool.region == "us-east-1" else {"CreateBucketConfiguration": where}  # S3 refuses its name
     request = aws.build("CreateBucket", parameters)
-    return SetupStep(f"create bucket {pool.bucket}", request, frozenset({"BucketAlreadyOwnedByYou"}))
+    tolerated = frozenset({"BucketAlreadyOwnedByYou"})
+    return S3Step(f"create bucket {pool.bucket}", request, tolerated, aws.build("HeadBucket", {}), "HeadBucket")
 
 
 def _lifecycle_step(pool: PoolPolicy, aws: AwsService) -> SetupStep:
@@ -88,7 +146,10 @@ def _lifecycle_step(pool: PoolPolicy, aws: AwsService) -> SetupStep:
         }
     )
     request = aws.build("PutBucketLifecycleConfiguration", {"LifecycleConfiguration": {"Rules": rules}})
-    return SetupStep(f"let copies expire after {pool.lifespan_days} days", request)
+    reading = "GetBucketLifecycleConfiguration"
+    wanted = frozenset(_rule_line(rule) for rule in rules)
+    title = f"let copies expire after {pool.lifespan_days} days"
+    return S3Step(title, request, frozenset(), aws.build(reading, {}), reading, wanted)
 
 
 def _access_block_step(pool: PoolPolicy, aws: AwsService) -> SetupStep:
@@ -101,7 +162,10 @@ def _access_block_step(pool: PoolPolicy, aws: AwsService) -> SetupStep:
     }
     request = aws.build("PutPublicAccessBlock", {"PublicAccessBlockConfiguration": block})
     tolerated = frozenset[str]() if pool.endpoint_url is None else _NOT_THERE
-    return SetupStep("allow a policy that lets the public read", request, tolerated)
+    reading, wanted = "GetPublicAccessBlock", frozenset({_line(block)})
+    return S3Step(
+        "allow a policy that lets the public read", request, tolerated, aws.build(reading, {}), reading, wanted
+    )
 
 
 def _policy_step(pool: PoolPolicy, aws: AwsService) -> SetupStep:
@@ -115,4 +179,6 @@ def _policy_step(pool: PoolPolicy, aws: AwsService) -> SetupStep:
     }
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     request = aws.build("PutBucketPolicy", {"Policy": policy})
-    return SetupStep("let the public read the copies", request)
+    reading = "GetBucketPolicy"
+    check = aws.build(reading, {})
+    return S3Step("let the public read the copies", request, frozenset(), check, reading, frozenset({_line(statement)}))

@@ -18,15 +18,12 @@ from cloud_mirror.policy import Policy, PoolPolicy, QueuePolicy
 from cloud_mirror.wire.asking import Answered, Failed, ask
 from cloud_mirror.wire.calls import FailureKind, HttpReply, Procedure
 from cloud_mirror.wire.queue import JobQueue
+from cloud_mirror.wire.sqs import dead_attributes, main_attributes
 from cloud_mirror.wire.storage import FaultKind, SetupStep, StorageProvider
 
 Attributes: TypeAlias = tuple[tuple[str, str], ...]
 
 TIMEOUT_S: Final = 15.0
-RETENTION_S: Final = 4 * 86_400
-DEAD_RETENTION_S: Final = 14 * 86_400
-"""A message keeps its first enqueue time when it is moved (SQS, "dead-letter queues"): this one must be longer."""
-LONG_POLL_S: Final = 20
 
 _EXISTS: Final = frozenset({"QueueAlreadyExists", "QueueNameExists"})
 
@@ -81,6 +78,17 @@ def _pool_steps(policy: QueuePolicy, pool: PoolPolicy, provider: StorageProvider
     )
 
 
+def is_done(provider: StorageProvider, step: SetupStep, attempts: int = 4) -> Procedure[Answered[bool] | Failed]:
+    """Whether a step of the store is done already; False where the store cannot be asked."""
+
+    def read(reply: HttpReply) -> bool:
+        return provider.read_setup_check(step, reply)
+
+    if step.check is None:
+        return Answered(False)
+    return (yield from ask(provider, step.check, read, timeout_s=TIMEOUT_S, attempts=attempts))
+
+
 def find_queue(queue: JobQueue, name: str, attempts: int = 4) -> Procedure[Answered[QueueState | None] | Failed]:
     """The queue of that name with its attributes, or None where there is none."""
     found = yield from ask(queue, queue.find_request(name), queue.read_find, timeout_s=TIMEOUT_S, attempts=attempts)
@@ -92,25 +100,6 @@ def find_queue(queue: JobQueue, name: str, attempts: int = 4) -> Procedure[Answe
     request = queue.attributes_request(url)
     read = yield from ask(queue, request, queue.read_attributes, timeout_s=TIMEOUT_S, attempts=attempts)
     return read if isinstance(read, Failed) else Answered(QueueState(url, dict(read.value)))
-
-
-def dead_attributes() -> Attributes:
-    """What a dead-letter queue is to be like."""
-    return (
-        ("MessageRetentionPeriod", str(DEAD_RETENTION_S)),
-        ("ReceiveMessageWaitTimeSeconds", str(LONG_POLL_S)),
-    )
-
-
-def queue_attributes(policy: QueuePolicy, dead_arn: str) -> Attributes:
-    """What a pool's queue is to be like."""
-    redrive = {"deadLetterTargetArn": dead_arn, "maxReceiveCount": str(policy.max_receive_count)}
-    return (
-        ("VisibilityTimeout", str(policy.visibility_timeout_s)),
-        ("MessageRetentionPeriod", str(RETENTION_S)),
-        ("ReceiveMessageWaitTimeSeconds", str(LONG_POLL_S)),
-        ("RedrivePolicy", json.dumps(redrive)),
-    )
 
 
 def redrive_of(attributes: Mapping[str, str]) -> tuple[str, int]:
@@ -155,6 +144,9 @@ def _store_step(provider: StorageProvider, step: SetupStep) -> Procedure[StepRes
     def read(reply: HttpReply) -> bool:
         return provider.read_setup(step, reply)
 
+    checked = yield from is_done(provider, step)
+    if isinstance(checked, Answered) and checked.value:
+        return StepResult(Outcome.ALREADY_THERE)
     answer = yield from ask(provider, step.request, read, timeout_s=TIMEOUT_S)
     if isinstance(answer, Failed):
         return _failure(answer, "the bucket")
@@ -162,7 +154,7 @@ def _store_step(provider: StorageProvider, step: SetupStep) -> Procedure[StepRes
 
 
 def _dead_step(policy: QueuePolicy, pool: str, queue: JobQueue) -> Procedure[StepResult]:
-    return (yield from _ensure(queue, policy.dead_name(pool), dead_attributes()))
+    return (yield from _ensure(queue, policy.dead_name(pool), dead_attributes(policy)))
 
 
 def _queue_step(policy: QueuePolicy, pool: str, queue: JobQueue) -> Procedure[StepResult]:
@@ -173,7 +165,7 @@ def _queue_step(policy: QueuePolicy, pool: str, queue: JobQueue) -> Procedure[St
     arn = "" if dead.value is None else dead.value.attributes.get("QueueArn", "")
     if not arn:
         return StepResult(Outcome.FAILED, f"{dead_name} is not there", "run `cloud-mirror setup` again")
-    return (yield from _ensure(queue, policy.name(pool), queue_attributes(policy, arn)))
+    return (yield from _ensure(queue, policy.name(pool), main_attributes(policy, arn)))
 
 
 def _ensure(queue: JobQueue, name: str, wanted: Attributes) -> Procedure[StepResult]:

@@ -143,6 +143,7 @@ WORDS: Final[Mapping[str, Callable[..., object]]] = {
     "public_url": _web_address,
     "url": _redis_address,
     "acl": _one_of("", *CANNED_ACLS),
+    "addressing": _one_of("auto", "path", "virtual"),
     "redirect": _one_of("public"),
 }
 """The check of a text setting, by its name."""

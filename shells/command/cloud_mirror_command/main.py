@@ -1,0 +1,211 @@
+"""The `cloud-mirror` command: what it takes. What each command does stands in a module that is imported with it,
+so that `--help` is quick and a back end never loads what only `get` needs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from cloud_mirror_command.complaint import Complaint
+from cloud_mirror_command.shells import ShellName
+
+EXIT_INTERRUPTED: Final = 130
+"""128 + SIGINT, as shells have it."""
+
+
+class _Commands(TyperGroup):
+    """Turns a complaint of any command into its line and its exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Complaint as complaint:
+            typer.echo(" ".join(str(complaint).split()), err=True)
+            raise typer.Exit(complaint.exit_status) from complaint
+        except KeyboardInterrupt as interrupt:
+            raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+app: Final = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+UrlArgument = Annotated[str, typer.Argument(metavar="URL", help="The source URL, as the origin has it.")]
+PoolOption = Annotated[
+    str | None, typer.Option("--pool", metavar="POOL", help="The pool, such as s3_us-west-1, where there are several.")
+]
+PoolsOption = Annotated[
+    list[str] | None, typer.Option("--pool", metavar="POOL", help="Copy for this pool only; may be repeated.")
+]
+ServerOption = Annotated[
+    str | None, typer.Option("--server", metavar="URL", help="The running mirror, such as http://127.0.0.1:8080.")
+]
+ShellOption = Annotated[ShellName, typer.Option("--shell", help="What performs the I/O.")]
+HostOption = Annotated[str | None, typer.Option("--host", help="Listen here, whatever the file says.")]
+PortOption = Annotated[int | None, typer.Option("--port", help="Listen on this port, whatever the file says.")]
+LevelOption = Annotated[
+    str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error; logs go to stderr.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"cloud-mirror {version('cloud-mirror')}")
+        except PackageNotFoundError:
+            typer.echo("cloud-mirror (not installed: its version is unknown)")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="The configuration; else CLOUD_MIRROR_CONFIG names it, else it is cloud-mirror.toml here.",
+        ),
+    ] = None,
+    version: Annotated[  # noqa: ARG001  # its callback does all
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version, and end.")
+    ] = False,
+) -> None:
+    """Copy an object into a region when it is first asked for, and redirect every later request to the copy."""
+    ctx.obj = config
+
+
+@app.command()
+def setup(ctx: typer.Context, shell: ShellOption = ShellName.ASYNCIO) -> None:
+    """Make every pool's bucket and queues ready. May be run again at any time."""
+    from cloud_mirror_command import common, operate
+
+    raise typer.Exit(operate.setup(common.policy_of(ctx.obj), shell))
+
+
+@app.command()
+def doctor(ctx: typer.Context, shell: ShellOption = ShellName.ASYNCIO) -> None:
+    """Say of each part whether it can be reached and is configured rightly, and what to do if not."""
+    from cloud_mirror_command import common, operate
+
+    raise typer.Exit(operate.doctor(common.policy_of(ctx.obj), shell))
+
+
+@app.command()
+def serve(
+    ctx: typer.Context,
+    host: HostOption = None,
+    port: PortOption = None,
+    log_level: LevelOption = "info",
+    shell: ShellOption = ShellName.ASYNCIO,
+) -> None:
+    """Run a front end: answer requests."""
+    from cloud_mirror_command import common, operate
+
+    policy = common.policy_of(ctx.obj, host=host, port=port)
+    raise typer.Exit(operate.run(policy, shell, log_level, front_end=True))
+
+
+@app.command()
+def work(
+    ctx: typer.Context,
+    pool: PoolsOption = None,
+    log_level: LevelOption = "info",
+    shell: ShellOption = ShellName.ASYNCIO,
+) -> None:
+    """Run a back end: make copies."""
+    from cloud_mirror_command import common, operate
+
+    raise typer.Exit(operate.run(common.policy_of(ctx.obj), shell, log_level, back_end=True, pools=pool))
+
+
+@app.command(name="all")
+def both(
+    ctx: typer.Context,
+    host: HostOption = None,
+    port: PortOption = None,
+    pool: PoolsOption = None,
+    log_level: LevelOption = "info",
+    shell: ShellOption = ShellName.ASYNCIO,
+) -> None:
+    """Run a front end and a back end in one process."""
+    from cloud_mirror_command import common, operate
+
+    policy = common.policy_of(ctx.obj, host=host, port=port)
+    raise typer.Exit(operate.run(policy, shell, log_level, front_end=True, back_end=True, pools=pool))
+
+
+@app.command()
+def get(
+    ctx: typer.Context,
+    url: UrlArgument,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write here; - is standard output. Else the URL's name."),
+    ] = None,
+    pool: PoolOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Fetch a URL through the running mirror, and say what became of it."""
+    from cloud_mirror_command import ask
+
+    target = ask.target_of(ctx.obj, server, pool, url)
+    ask.get(target, output)
+
+
+@app.command()
+def purge(
+    ctx: typer.Context,
+    url: UrlArgument,
+    pool: PoolOption = None,
+    server: ServerOption = None,
+    shell: ShellOption = ShellName.ASYNCIO,
+) -> None:
+    """Make the mirror forget its copies of a URL: in one pool, or in all of them.
+
+    With --server through that mirror, which wants the token of CLOUD_MIRROR_ADMIN_TOKEN; else directly.
+    """
+    if server:
+        from cloud_mirror_command import ask
+
+        ask.purge(ctx.obj, server, pool, url)
+    else:
+        from cloud_mirror_command import common, operate
+
+        operate.purge(common.policy_of(ctx.obj), shell, pool, url)
+
+
+@app.command()
+def rewrite(ctx: typer.Context, url: UrlArgument, pool: PoolOption = None, server: ServerOption = None) -> None:
+    """Print the URL to ask the mirror for instead."""
+    from cloud_mirror_command import ask
+
+    typer.echo(ask.target_of(ctx.obj, server, pool, url).redirect_url)
+
+
+@app.command()
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="End after the steps: with 0 if each gave what it should.")
+    ] = False,
+    shell: ShellOption = ShellName.ASYNCIO,
+) -> None:
+    """Show it all on this machine: a made-up origin, store, queue and cache, and a real mirror between them."""
+    from cloud_mirror_command import demo as show
+
+    raise typer.Exit(show.run(shell, once=once))
+
+
+def main() -> None:
+    """The entry point."""
+    app()

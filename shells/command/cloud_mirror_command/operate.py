@@ -1,0 +1,120 @@
+"""The commands that work with the mirror's own parts: setup, doctor, serve, work, all, purge."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from rich.table import Table
+from rich.text import Text
+
+from cloud_mirror.policy import Policy
+from cloud_mirror.wire.doctor import Finding, checks
+from cloud_mirror.wire.setup import Outcome, StepResult, setup_plan
+from cloud_mirror_command import logs
+from cloud_mirror_command.common import console_for_people, pool_of, source_of
+from cloud_mirror_command.complaint import EXIT_FAILED, Complaint, Failure
+from cloud_mirror_command.shells import ShellName, load_shell, parts
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+_STYLES: Final = {Outcome.DONE: "green", Outcome.ALREADY_THERE: "dim", Outcome.FAILED: "bold red"}
+_LOG: Final = logging.getLogger("cloud_mirror")
+
+
+def run(
+    policy: Policy,
+    shell_name: ShellName,
+    level: str,
+    *,
+    front_end: bool = False,
+    back_end: bool = False,
+    pools: Sequence[str] | None = None,
+) -> int:
+    """Serve, work, or both, until told to stop."""
+    if level not in LEVELS:
+        raise Complaint(f"--log-level {level}: unknown level; choose one of {', '.join(LEVELS)}")
+    names = tuple(pool_of(policy, name).name for name in dict.fromkeys(pools)) if pools else None
+    shell = load_shell(shell_name)
+    logs.configure(level, secrets=(policy.admin_token, urlsplit(policy.redis.url).password or ""))
+    if policy.source.allow_private_addresses:
+        _LOG.warning(
+            "PRIVATE ADDRESSES ARE ALLOWED: whoever may ask this mirror can make it fetch from your own network; "
+            "set source.allow_private_addresses = false"
+        )
+
+    def ready(url: str) -> None:
+        _LOG.info("listening", extra={"url": url, "shell": shell_name.value})
+
+    return shell.run(policy, front_end=front_end, back_end=back_end, pools=names, ready=ready)
+
+
+def setup(policy: Policy, shell_name: ShellName) -> int:
+    """Take every step, and show each; the exit status."""
+    shell, (stores, queue) = load_shell(shell_name), parts(policy)
+    console = console_for_people()
+    steps, failures = setup_plan(policy, stores, queue), 0
+    for number, step in enumerate(steps, 1):
+        with console.status(f"{number}/{len(steps)}  {step.title}"):
+            result = shell.perform(step.run(), policy)
+        failures += result.outcome is Outcome.FAILED
+        console.print(_step_line(step.title, result))
+    if failures:
+        console.print(f"{failures} of {len(steps)} steps failed.", style="bold red")
+        return EXIT_FAILED
+    console.print(f"All {len(steps)} steps are done.")
+    return 0
+
+
+def _step_line(title: str, result: StepResult) -> Text:
+    line = Text.assemble((f"{result.outcome.value:<14}", _STYLES[result.outcome]), title)
+    if result.what:
+        line.append(f": {logs.clean(result.what)}")
+    if result.remedy:
+        line.append(f"\n{'':<14}{result.remedy}", style="yellow")
+    return line
+
+
+def doctor(policy: Policy, shell_name: ShellName) -> int:
+    """Make every check, and show a table of what was found; the exit status."""
+    shell, (stores, queue) = load_shell(shell_name), parts(policy)
+    console = console_for_people()
+    table = Table("", "part", "found", "what to do", box=None, pad_edge=False)
+    failures = 0
+    plan = checks(policy, stores, queue, nonce=secrets.token_hex(8))
+    with console.status("") as status:
+        for check in plan:
+            status.update(check.title)
+            finding = shell.perform(check.run(), policy)
+            failures += not finding.ok
+            table.add_row(*_row(check.title, finding))
+    console.print(table)
+    if failures:
+        console.print(f"{failures} of {len(plan)} checks failed.", style="bold red")
+        return EXIT_FAILED
+    console.print(f"All {len(plan)} checks passed.")
+    return 0
+
+
+def _row(title: str, finding: Finding) -> tuple[Text, ...]:
+    word, style = (
+        ("FAILED", "bold red") if not finding.ok else ("warning", "yellow") if finding.remedy else ("ok", "green")
+    )
+    return Text(word, style), Text(title), Text(logs.clean(finding.what)), Text(finding.remedy, "yellow")
+
+
+def purge(policy: Policy, shell_name: ShellName, pool: str | None, url: str) -> None:
+    """Purge directly, from one pool or all of them. Raises `Failure` where one could not be purged."""
+    source = source_of(url, policy.source.max_url_bytes)
+    names = [pool_of(policy, pool).name] if pool else [each.name for each in policy.pools]
+    shell, console = load_shell(shell_name), console_for_people()
+    for name in names:
+        with console.status(f"purging from {name}"):
+            result = shell.purge(policy, name, source)
+        if not result.done:
+            title = f"{result.reason.code}: {result.reason.title}" if result.reason else "it did not say why"
+            raise Failure(f"not purged from {name}: {title}")
+        console.print(f"purged from {name}")
