@@ -4,11 +4,24 @@ Real ones are started once a run, when the first test needs them, and ended with
 it names after itself, or clears before it begins. Made-up ones are new for each test.
 """
 
+import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers import FaultProxy, Moto, Origin, SeaweedFS, Valkey
+
+# A run gives the same as the run before, on a slow machine too; to look for new cases: --hypothesis-profile=search
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", UNTIMED, derandomize=True)
+settings.register_profile("search", UNTIMED, max_examples=5_000)
+settings.load_profile("repeatable")
+
+
+def pytest_configure() -> None:
+    """Let SIGTERM end a run as Ctrl-C does, so that the servers end with it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -280,6 +280,16 @@ class TestFaultProxy:
         s3.head_object(Bucket=bucket, Key="a")
         assert time.monotonic() - begun >= 0.1
 
+    def test_queue_requests_are_told_apart_by_their_heads(self, moto: Moto, queue_proxy: FaultProxy) -> None:
+        with contextlib.closing(moto.client("sqs", queue_proxy.url)) as client:
+            url = client.create_queue(QueueName="told-apart")["QueueUrl"]
+            queue_proxy.answer(503, when=lambda head: head.header("x-amz-target").endswith(".SendMessage"))
+            with pytest.raises(ClientError, match="503"):
+                client.send_message(QueueUrl=url, MessageBody="x")
+            assert "Messages" not in client.receive_message(QueueUrl=url)
+        actions = [seen.head.header("x-amz-target").rpartition(".")[2] for seen in queue_proxy.requests]
+        assert actions == ["CreateQueue", "SendMessage", "ReceiveMessage"]
+
     def test_a_store_that_is_gone_gives_no_reply(self) -> None:
         with FaultProxy(f"http://127.0.0.1:{free_port()}") as proxy, pytest.raises(ConnectionError):
             fetch("GET", f"{proxy.url}/bucket/a")
