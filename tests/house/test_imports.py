@@ -1,6 +1,7 @@
 """Who may import whom: the layers point in one direction, and the core stays pure."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -97,6 +98,15 @@ def test_every_file_imports_only_what_its_layer_may() -> None:
     assert Path("core/cloud_mirror/keys.py") in paths  # otherwise this looks at the wrong place
     found = [line for path in paths for line in offences(path, (ROOT / path).read_text())]
     assert not found, "\n".join(found)
+
+
+def test_the_core_loads_where_nothing_is_installed() -> None:
+    files = sorted((ROOT / "core" / "cloud_mirror").glob("*.py"))
+    modules = [f"cloud_mirror.{path.stem}" for path in files if path.stem != "__init__"]
+    program = f"import sys; sys.path.insert(0, {str(ROOT / 'core')!r}); import {', '.join(modules)}"
+    bare = [sys.executable, "-I", "-S", "-W", "error", "-c", program]  # without site-packages
+    done = subprocess.run(bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 CORE = "core/cloud_mirror/made_up.py"
