@@ -121,13 +121,11 @@ def from_fields(stored: Mapping[str, str]) -> Entry | None:
 
 def _complete(entry: Entry) -> bool:
     """Whether the entry has all that its status needs to be acted on."""
-    match entry.status:
-        case Status.PENDING:
-            return entry.holder is not None
-        case Status.PRESENT:
-            return entry.epoch != "" and entry.expires_at_s is not None and entry.verified_at_s is not None
-        case Status.ERROR:
-            return entry.reason is not None and entry.retry_at_s is not None
+    if entry.status is Status.PENDING:
+        return entry.holder is not None
+    if entry.status is Status.PRESENT:
+        return entry.epoch != "" and entry.expires_at_s is not None and entry.verified_at_s is not None
+    return entry.reason is not None and entry.retry_at_s is not None
 
 
 def _text(value: object) -> str:
