@@ -222,21 +222,18 @@ def _fetch_public(url: str) -> Procedure[Finding]:
 
 
 def _check_private(pool: PoolPolicy, store: StorageProvider, key: str) -> Procedure[Finding]:
-    return (yield from _with_probe(pool, store, key, lambda: _fetch_private(store.location(key))))
+    return (yield from _with_probe(pool, store, key, lambda: _fetch_private(store.location(key), pool)))
 
 
-def _fetch_private(url: str) -> Procedure[Finding]:
+def _fetch_private(url: str, pool: PoolPolicy) -> Procedure[Finding]:
+    """At AWS itself this is a fault; of other stores many know no policy that leaves something out."""
     reply = yield from _anonymous(url)
     match reply:
         case TransportFailure():
             return Finding(False, told(reply), "check public_url: it cannot be reached from here")
         case HttpReply(status=status) if 200 <= status < 300:
-            return Finding(
-                False,
-                "anyone can read the mirror's own objects",
-                "take purged/ and dead/ out of what the bucket's policy (or its CDN) makes public; "
-                "`cloud-mirror setup` writes such a policy",
-            )
+            remedy = "take purged/ and dead/ out of what the bucket's policy, its ACL or its CDN lets the public read"
+            return Finding(pool.endpoint_url is not None, "anyone can read the mirror's own objects", remedy)
         case HttpReply(status=status):
             return Finding(True, f"kept from anonymous readers ({status})")
 

@@ -30,10 +30,10 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    TomlConfigSettingsSource,
 )
 
 from cloud_mirror.policy import Policy, PoolPolicy, QueuePolicy, RedisPolicy, ServerPolicy, SourcePolicy, WorkerPolicy
@@ -143,26 +143,36 @@ def _find(path: Path | None) -> Path | None:
 def _read(file: Path | None, flags: dict[str, dict[str, object]], where: _Where) -> _Base:
     """The settings of all three places, later ones over earlier ones, each of the right type and range."""
 
+    tables = _tables(file)
+
     class Sources(_Settings):  # type: ignore[misc, valid-type]  # made at run time
         @classmethod
         def settings_customise_sources(
             cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: object
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             environment = EnvSettingsSource(settings_cls)
-            return (init_settings, environment, TomlConfigSettingsSource(settings_cls, toml_file=file))
+            return (init_settings, environment, InitSettingsSource(settings_cls, init_kwargs=tables))
 
     try:
         settings: _Base = Sources(**flags)
     except ValidationError as error:
         raise where.explain(error.errors(include_url=False)[0]) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: not valid TOML: {error}") from None
     except SettingsError as error:
         raise ConfigError(f"environment: {error}; a list or a table is given as JSON") from None
-    except (OSError, UnicodeError) as error:
-        raise ConfigError(f"{file}: cannot be read ({_why(error)})") from None
     where.check_variables()
     return settings
+
+
+def _tables(file: Path | None) -> dict[str, Any]:
+    """What the file says. Read here and not by pydantic-settings, which passes over what is no plain file, as a pipe."""
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}") from None
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"{file}: cannot be read ({_why(error)})") from None
 
 
 def _to_policy(settings: _Base) -> Policy:
