@@ -16,8 +16,8 @@ from cloud_mirror.entry import TOKEN
 __all__ = ["MAX_BODY_CHARS", "MESSAGE_VERSION", "Job", "MessageError", "from_body", "to_body"]
 
 MESSAGE_VERSION: Final = 1
-MAX_BODY_CHARS: Final = 64 * 1024
-"""No message is longer: far above the longest URL that is allowed, far below what a queue takes."""
+MAX_BODY_CHARS: Final = 128 * 1024
+"""No message is longer: well above the longest URL that can be configured (64 KiB), far below what a queue takes."""
 
 _NAMES: Final = frozenset({"v", "pool", "url", "epoch"})
 _PRINTABLE: Final = re.compile(r"[!-~]+\Z")
