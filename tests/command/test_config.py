@@ -1,6 +1,5 @@
 """The configuration: three places, one policy, and one clear line for whatever is wrong."""
 
-import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -62,15 +61,6 @@ lifespan_days = 1
 acl = ""
 redirect = "public"
 """
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty working directory and an environment that says nothing."""
-    for name in list(os.environ):
-        if name.startswith("CLOUD_MIRROR"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
 
 
 def write(text: str, name: str = "cloud-mirror.toml") -> Path:

@@ -142,7 +142,6 @@ def _find(path: Path | None) -> Path | None:
 
 def _read(file: Path | None, flags: dict[str, dict[str, object]], where: _Where) -> _Base:
     """The settings of all three places, later ones over earlier ones, each of the right type and range."""
-
     tables = _tables(file)
 
     class Sources(_Settings):  # type: ignore[misc, valid-type]  # made at run time
@@ -164,7 +163,7 @@ def _read(file: Path | None, flags: dict[str, dict[str, object]], where: _Where)
 
 
 def _tables(file: Path | None) -> dict[str, Any]:
-    """What the file says. Read here and not by pydantic-settings, which passes over what is no plain file, as a pipe."""
+    """What the file says. Not read by pydantic-settings, which passes over what is no plain file, such as a pipe."""
     if file is None:
         return {}
     try:
