@@ -1,5 +1,6 @@
 """What the wire's tests share: a plain transport, replies made by hand, and what a botocore client would send."""
 
+import functools
 import http.client
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -78,8 +79,27 @@ class Asker:
         return read(self.reply(request))
 
 
+@functools.cache
+def _client(service: str, endpoint_url: str | None, region: str, addressing: str) -> Any:
+    session = Session()
+    session.set_credentials("AKIDEXAMPLE", "secret")
+    config = Config(
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        retries={"total_max_attempts": 1},
+        s3={} if addressing == "auto" else {"addressing_style": addressing},
+        ignore_configured_endpoint_urls=True,
+    )
+    return session.create_client(service, region, endpoint_url=endpoint_url, config=config)
+
+
 def as_client(
-    service: str, operation: str, parameters: Mapping[str, Any], endpoint_url: str | None, region: str, addressing: str
+    service: str,
+    operation: str,
+    parameters: Mapping[str, Any],
+    endpoint_url: str | None = None,
+    region: str = "us-west-2",
+    addressing: str = "auto",
 ) -> tuple[str, str, str, dict[str, str], bytes]:
     """What a botocore client would send for an operation: see `essence`. It is caught on its way out."""
     caught: list[Any] = []
@@ -88,27 +108,20 @@ def as_client(
         caught.append(request)
         return AWSResponse(request.url, 500, {}, None)
 
-    session = Session()
-    session.set_credentials("AKIDEXAMPLE", "secret")
-    config = Config(
-        request_checksum_calculation="when_required",
-        retries={"total_max_attempts": 1},
-        s3={} if addressing == "auto" else {"addressing_style": addressing},
-        ignore_configured_endpoint_urls=True,
-    )
-    made = session.create_client(service, region, endpoint_url=endpoint_url, config=config)
-    made.meta.events.register(f"before-send.{service}", catch)
+    client = _client(service, endpoint_url, region, addressing)
+    client.meta.events.register(f"before-send.{service}", catch)
     try:
-        made._make_api_call(operation, dict(parameters))  # the same by whatever name the client's method has
+        client._make_api_call(operation, dict(parameters))  # the same by whatever name the client's method has
     except Exception:  # noqa: BLE001  # the made-up reply is none that a client could read
         assert caught
     finally:
-        made.close()
+        client.meta.events.unregister(f"before-send.{service}", catch)
     request = caught[0]
     parts = urlsplit(request.url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     headers = {name: value.decode() if isinstance(value, bytes) else value for name, value in request.headers.items()}
-    return request.method, f"{parts.scheme}://{parts.netloc}", target, _telling(headers), bytes(request.body or b"")
+    body = request.body.read() if hasattr(request.body, "read") else request.body or b""
+    return request.method, f"{parts.scheme}://{parts.netloc}", target, _telling(headers), body
 
 
 def essence(request: HttpRequest) -> tuple[str, str, str, dict[str, str], bytes]:

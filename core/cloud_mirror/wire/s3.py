@@ -195,22 +195,22 @@ class S3Provider(StorageProvider):
         return ObjectPage(keys, text_of("ListObjectsV2", page, "NextContinuationToken") if page["IsTruncated"] else "")
 
     def list_uploads_request(self, prefix: str, marker: str = "") -> HttpRequest:
-        """ListMultipartUploads."""
+        """ListMultipartUploads, with the keys as they are: SeaweedFS says that it encodes them, and does not."""
         key, _, upload_id = (unquote(part) for part in marker.partition("&"))
         goes_on = {"KeyMarker": key, "UploadIdMarker": upload_id} if marker else {}
-        return self._aws.build("ListMultipartUploads", {"Prefix": prefix, "EncodingType": "url", **goes_on})
+        return self._aws.build("ListMultipartUploads", {"Prefix": prefix, **goes_on})
 
     def read_list_uploads(self, reply: HttpReply) -> UploadPage:
         """The page. Its marker is made of the two that S3 gives."""
         operation = "ListMultipartUploads"
         page = self._aws.parse(operation, reply, "IsTruncated")
         uploads = tuple(
-            Upload(_decoded(page, text_of(operation, each, "Key")), text_of(operation, each, "UploadId"))
+            Upload(text_of(operation, each, "Key"), text_of(operation, each, "UploadId"))
             for each in page.get("Uploads", ())
         )
         if not page["IsTruncated"]:
             return UploadPage(uploads)
-        key = _decoded(page, text_of(operation, page, "NextKeyMarker"))
+        key = text_of(operation, page, "NextKeyMarker")
         upload_id = text_of(operation, page, "NextUploadIdMarker")
         return UploadPage(uploads, f"{quote(key, safe='')}&{quote(upload_id, safe='')}")
 
@@ -265,7 +265,7 @@ class S3Provider(StorageProvider):
 
 
 def _checked_key(key: str) -> str:
-    if not 1 <= len(key.encode("utf-8", "surrogatepass")) <= 1024:
+    if not 1 <= len(key.encode()) <= 1024:
         raise ValueError(f"an object's key has 1 to 1,024 bytes: {key[:80]!r}")
     return key
 
