@@ -66,8 +66,10 @@ def test_a_bucket_is_addressed_in_the_host_or_in_the_path(
 def test_an_endpoint_that_cannot_be_used_is_refused() -> None:
     with pytest.raises(ValueError, match="sigv4-s3express"):
         s3(bucket="bucket--usw2-az1--x-s3")
-    with pytest.raises(ValueError, match="no endpoint of s3"):
+    with pytest.raises(ValueError, match="endpoint_url is"):
         s3("::not a url::")
+    with pytest.raises(ValueError, match="no endpoint of s3"):
+        s3(bucket="arn:aws:s3:::bucket")
     for region in ("", "us-west-2.evil.example/", "us_west"):
         with pytest.raises(ValueError, match="region is"):
             AwsService("s3", region)

@@ -40,6 +40,7 @@ CONTENT_HASH: Final = "x-amz-content-sha256"
 USER_AGENT: Final = "cloud-mirror"
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
+_URL: Final = re.compile(r"[\x21-\x7e]+\Z")
 _REGION: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*\Z")
@@ -201,6 +202,18 @@ def partition_of(region: str) -> str:
     return next((str(each["id"]) for each in partitions if re.match(each["regionRegex"], region)), "aws")
 
 
+def check_base_url(setting: str, url: str) -> None:
+    """Raise ValueError, naming the setting, where the URL is none that a path can be put behind."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    plain = _URL.match(url) and not (parts.query or parts.fragment or parts.username or parts.password)
+    if not plain or parts.scheme not in DEFAULT_PORTS or not parts.hostname or port == 0:
+        raise ValueError(f"{setting} is {url!r}: give http:// or https://, a host and perhaps a path, and nothing else")
+
+
 class AwsService:
     """One service (`s3`, `sqs`) at one endpoint, for S3 in one bucket.
 
@@ -214,6 +227,8 @@ class AwsService:
     ) -> None:
         if not _REGION.match(region):
             raise ValueError(f"region is {region!r}: give a region's name such as us-west-2")
+        if endpoint_url is not None:
+            check_base_url("endpoint_url", endpoint_url)
         self.service = service
         self.region = region
         self.bucket = bucket

@@ -70,17 +70,15 @@ class CredentialSource:
         try:
             if self._credentials is None:
                 self._credentials = self._session.get_credentials()
-            frozen = None if self._credentials is None else self._credentials.get_frozen_credentials()
+            if self._credentials is None:
+                self.problem = REMEDY
+            else:
+                frozen = self._credentials.get_frozen_credentials()
+                self._keys = AccessKeys(frozen.access_key, frozen.secret_key, frozen.token)
+                self.problem = ""
         except Exception as error:  # noqa: BLE001  # providers run processes and speak HTTP: whatever it is, it is told
             self.problem = f"AWS credentials cannot be loaded ({type(error).__name__}): {error}"
-            return self.current()
-        finally:
-            self._not_before_s = self._clock() + RETRY_S
-        if frozen is None:
-            self.problem = REMEDY
-            return None
-        self._keys = AccessKeys(frozen.access_key, frozen.secret_key, frozen.token)
-        self.problem = ""
+        self._not_before_s = self._clock() + RETRY_S
         return self.current()
 
     def _asks_again(self) -> bool:

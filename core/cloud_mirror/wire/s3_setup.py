@@ -12,11 +12,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from cloud_mirror.keys import PRIVATE_PREFIXES
 from cloud_mirror.policy import PoolPolicy
-from cloud_mirror.wire.aws import AwsService, partition_of, service_model
+from cloud_mirror.wire.aws import AwsService, check_base_url, partition_of, service_model
 from cloud_mirror.wire.storage import SetupStep
 
 EPOCH_EXTRA_DAYS: Final = 2
@@ -25,7 +24,6 @@ UPLOAD_DAYS: Final = 2
 """An upload that nobody completed or aborted, copies in progress included: far beyond any copy's life."""
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){1,253}[A-Za-z0-9]\Z")
-_URL: Final = re.compile(r"[\x21-\x7e]+\Z")
 _UNSET: Final = frozenset(
     {
         "404",
@@ -99,19 +97,11 @@ def check_pool(pool: PoolPolicy) -> None:
         refuse("acl", pool.acl, f"leave it empty or choose one of {', '.join(acls)}")
     if pool.lifespan_days < 1:
         refuse("lifespan_days", pool.lifespan_days, "give at least 1")
-    for setting, url in (("endpoint_url", pool.endpoint_url), ("public_url", pool.public_url)):
-        if url is not None and not _is_base_url(url):
-            refuse(setting, url, "give http:// or https://, a host and perhaps a path, and nothing else")
-
-
-def _is_base_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return False
-    plain = not (parts.query or parts.fragment or parts.username or parts.password)
-    return bool(_URL.match(url)) and parts.scheme in ("http", "https") and bool(parts.hostname) and plain
+    if pool.public_url is not None:
+        try:
+            check_base_url("public_url", pool.public_url)
+        except ValueError as error:
+            raise ValueError(f"pool {pool.name}: {error}") from error
 
 
 def setup_steps(pool: PoolPolicy, aws: AwsService) -> tuple[SetupStep, ...]:

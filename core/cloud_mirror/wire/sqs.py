@@ -142,7 +142,7 @@ class SqsQueue(JobQueue):
 
     def read_receive(self, reply: HttpReply) -> tuple[Delivery, ...]:
         """The messages that came, each compared with its MD5."""
-        return tuple(_delivery(each) for each in self._aws.parse("ReceiveMessage", reply).get("Messages") or ())
+        return tuple(_delivery(each or {}) for each in self._aws.parse("ReceiveMessage", reply).get("Messages") or ())
 
     def change_visibility_request(self, queue_url: str, receipt: str, timeout_s: int) -> HttpRequest:
         """ChangeMessageVisibility."""
@@ -178,7 +178,9 @@ def _delivery(message: Mapping[str, Any]) -> Delivery:
         receipt=text_of(operation, message, "ReceiptHandle"),
         body=body,
         receive_count=int(count),
-        attributes=tuple(sorted((name, str(value.get("StringValue", ""))) for name, value in attributes.items())),
+        attributes=tuple(
+            sorted((name, str((value or {}).get("StringValue", ""))) for name, value in attributes.items())
+        ),
     )
 
 
