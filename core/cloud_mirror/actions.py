@@ -1,0 +1,364 @@
+"""What a machine may ask for, in the imperative. Every action but `Respond` gets exactly one answer.
+
+The answers are in `cloud_mirror.events`; each action says which of them it may get. An action that changes
+something (its docstring says so) is never cancelled half-way.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from cloud_mirror.entry import Entry
+from cloud_mirror.http_api import Outcome
+from cloud_mirror.reason import Reason
+
+
+class Slot(enum.Enum):
+    """Which lease of a URL: the entry itself, or the one beside it under which a copy still present is renewed."""
+
+    ENTRY = "entry"
+    RENEWAL = "renewal"
+
+
+@dataclass(frozen=True, slots=True)
+class ToCopy:
+    """Redirect to the copy that stands under `epoch`."""
+
+    epoch: str
+    outcome: Outcome
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ToOrigin:
+    """Redirect to the source URL itself."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer with a problem document: `status` is the reason's own, or the origin's where the origin gave one."""
+
+    reason: Reason
+    status: int
+
+
+Response: TypeAlias = ToCopy | ToOrigin | Refuse
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An entry to be written. Times are relative here: the script adds them to Redis's own clock.
+
+    `life_s` is the entry's TTL; `expires_in_s` is what is left of the copy; `retry_in_s` is when an error is due.
+    `since` and, for a present entry, `verified_at` become the moment of writing.
+    """
+
+    entry: Entry
+    life_s: float
+    expires_in_s: float | None = None
+    retry_in_s: float | None = None
+
+    def held_by(self, token: str) -> Draft:
+        """The same draft under another token."""
+        return replace(self, entry=replace(self.entry, token=token))
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEntry:
+    """Answer: `EntryRead` or `CacheFailed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Set *pending asking* under `token`, if the entry is still as `expected` or absent. Changes something.
+
+    Answer: `ClaimWon`, `ClaimLost` or `ClaimUnknown`.
+    """
+
+    expected: Entry | None
+    token: str
+    life_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRefresh:
+    """Take the renewal lease if it is free and, having it, send a job. Changes something.
+
+    Answer: `RefreshRequested`.
+    """
+
+    token: str
+    epoch: str
+    life_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeCopy:
+    """Read the URL's epoch, then ask the store for the copy. Answer: `CopyFound`, `CopyNotFound` or `ProbeFailed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteEntry:
+    """Write the entry if `token` holds the slot. Changes something.
+
+    Answer: `EntryWritten`, `EntryRefused` or `CacheFailed`.
+    """
+
+    draft: Draft
+    token: str
+    slot: Slot = Slot.ENTRY
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOrigin:
+    """Ask the origin for the object's head, hop by hop. Answer: `OriginApproved` or `OriginDeclined`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendJob:
+    """Put a job in the queue. Changes something. Answer: `JobSent` or `JobFailed`."""
+
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitChange:
+    """Wait for a notice of the entry later than `sequence`, at most `for_s`. Answer: `ChangeDue`."""
+
+    sequence: int
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Respond:
+    """Answer these requests, for good. Gets no answer."""
+
+    requests: tuple[int, ...]
+    response: Response
+
+
+RedirectAction: TypeAlias = (
+    ReadEntry | Claim | RequestRefresh | ProbeCopy | WriteEntry | CheckOrigin | SendJob | AwaitChange | Respond
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    """Become the holder: *pending copying* under `token`. Changes something.
+
+    For the entry's own slot it succeeds over absent, error, *asking* and *queued*, whatever the token; for the
+    renewal slot over anything but a live *copying*. Answer: `LeaseAcquired`, `LeaseDenied` or `CacheFailed`.
+    """
+
+    slot: Slot
+    draft: Draft
+
+
+@dataclass(frozen=True, slots=True)
+class KeepLease:
+    """Start the lease machine. Its one answer, if it comes, is `LeaseLost`."""
+
+    slot: Slot
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOrigin:
+    """Ask the origin for the object, hop by hop. Answer: `OriginOpened` or `OriginDeclined`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseOrigin:
+    """Give the origin's body up; a `FetchPart` under way then answers `FetchFailed`. Answer: `OriginClosed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPart:
+    """Read the next `at_most_bytes` of the body into memory. Answer: `PartFetched` or `FetchFailed`."""
+
+    number: int
+    at_most_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PutCopy:
+    """Write the only part as a whole object. Changes something. Answer: `CopyWritten` or `StoreFailed`."""
+
+    epoch: str
+    copy_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateUpload:
+    """Begin a multipart upload. Changes something. Answer: `UploadCreated` or `StoreFailed`."""
+
+    epoch: str
+    copy_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadPart:
+    """Write one part that was fetched, and forget its bytes. Changes something.
+
+    Answer: `PartUploaded` or `StoreFailed`.
+    """
+
+    epoch: str
+    upload_id: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteUpload:
+    """Make the object of its parts. Changes something. Answer: `CopyWritten` or `StoreFailed`."""
+
+    epoch: str
+    upload_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AbortUpload:
+    """Give the upload up. Changes something. Answer: `CleanedUp`, whether or not the store could be reached."""
+
+    epoch: str
+    upload_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyCopy:
+    """Ask the store for what was written: size, checksum, copy id.
+
+    Answer: `CopyVerified`, `CopyDiffers`, `CopyNotFound` or `ProbeFailed`.
+    """
+
+    epoch: str
+    copy_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEpoch:
+    """Answer: `EpochRead` or `ProbeFailed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteCopy:
+    """Delete the copy under `epoch`. Changes something.
+
+    Answer: `CleanedUp`, whether or not the store could be reached.
+    """
+
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropEntry:
+    """Delete the slot's entry if `token` holds it, and publish. Changes something.
+
+    Answer: `EntryWritten`, `EntryRefused` or `CacheFailed`.
+    """
+
+    slot: Slot
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Delete the job from the queue. Changes something. Answer: `JobSettled`, whatever the queue says."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeferJob:
+    """Give the job back, to be delivered again in `for_s`. Changes something. Answer: `JobSettled`."""
+
+    for_s: float
+
+
+CopyAction: TypeAlias = (
+    ReadEntry
+    | Acquire
+    | KeepLease
+    | ProbeCopy
+    | OpenOrigin
+    | CloseOrigin
+    | FetchPart
+    | PutCopy
+    | CreateUpload
+    | UploadPart
+    | CompleteUpload
+    | AbortUpload
+    | VerifyCopy
+    | ReadEpoch
+    | DeleteCopy
+    | WriteEntry
+    | DropEntry
+    | Acknowledge
+    | DeferJob
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForTick:
+    """Let `for_s` pass. Answer: `TickCame`."""
+
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RenewLease:
+    """Give the slot a whole lease again if `token` holds it.
+
+    Answer: `LeaseRenewed`, `EntryRefused` or `CacheFailed`.
+    """
+
+    slot: Slot
+    token: str
+    life_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendVisibility:
+    """Hide the job from other workers for `for_s` more. Answer: `VisibilityExtended` or `QueueFailed`."""
+
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReportLeaseLost:
+    """Tell the copy machine `LeaseLost`. Gets no answer."""
+
+
+LeaseAction: TypeAlias = WaitForTick | RenewLease | ExtendVisibility | ReportLeaseLost
+
+
+@dataclass(frozen=True, slots=True)
+class WriteEpoch:
+    """Put a new epoch in the store. Changes something. Answer: `EpochWritten` or `StoreFailed`."""
+
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropEverything:
+    """Delete the entry and its renewal lease, whoever holds them, and publish.
+
+    Answer: `EntryWritten` or `CacheFailed`. With `keep_epoch`, only what names another epoch is deleted: what a copy that began after the purge wrote stays.
+    """
+
+    keep_epoch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Abort the URL's uploads and delete its objects under every epoch but `keep_epoch`.
+
+    Changes something. Answer: `Swept` or `StoreFailed`.
+    """
+
+    keep_epoch: str
+
+
+PurgeAction: TypeAlias = WriteEpoch | DropEverything | Sweep

@@ -1,0 +1,396 @@
+"""The copy machine: from a job to a copy that is whole, verified and published, or to a reason why not.
+
+Theory. A worker *acquires* the URL's lease before it looks at anything else, so that a purge either takes the
+lease from it or is seen by it: the purge writes a new epoch first and drops the entry second, and the worker
+reads the epoch only after it holds the entry. What it writes lands under that epoch's key, and `present` is
+written under the worker's own token; so a copy that a purge overtook is neither looked for nor announced.
+
+Rules.
+ 1. `present` is published only for an object that was just confirmed at the store: size, checksum, copy id.
+ 2. A request to the store that changes something is never cut off: its answer is awaited, then judged.
+ 3. A worker that lost its lease leaves the upload alone, unless the epoch is dead: then the key is its own.
+ 4. A job is acknowledged only when its outcome is durable, or when it is given up for good.
+ 5. One owner of a retry: a passing failure gives the job back, and the error it writes is due only one lease
+    after the job's return, so that front ends step in only when the job was lost.
+
+`transition` is the table of DESIGN ("The copy machine"), one `Row` for each of its lines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cloud_mirror.actions import (
+    AbortUpload,
+    Acknowledge,
+    Acquire,
+    CloseOrigin,
+    CompleteUpload,
+    CopyAction,
+    CreateUpload,
+    DeferJob,
+    DeleteCopy,
+    Draft,
+    DropEntry,
+    FetchPart,
+    KeepLease,
+    OpenOrigin,
+    ProbeCopy,
+    PutCopy,
+    ReadEntry,
+    ReadEpoch,
+    Slot,
+    UploadPart,
+    VerifyCopy,
+    WriteEntry,
+)
+from cloud_mirror.copy_table import Phase, Row, State, Stop, Transition
+from cloud_mirror.entry import Entry, Holder, Status
+from cloud_mirror.events import (
+    CacheFailed,
+    CleanedUp,
+    CopyDiffers,
+    CopyEvent,
+    CopyFound,
+    CopyNotFound,
+    CopyVerified,
+    CopyWritten,
+    DrainBegun,
+    EntryRead,
+    EntryRefused,
+    EntryWritten,
+    EpochRead,
+    FetchFailed,
+    FoundCopy,
+    JobReceived,
+    JobSettled,
+    LeaseAcquired,
+    LeaseDenied,
+    LeaseLost,
+    OriginDeclined,
+    OriginOpened,
+    PartFetched,
+    PartUploaded,
+    ProbeFailed,
+    StoreFailed,
+    UploadCreated,
+)
+from cloud_mirror.reason import PERMANENT, Reason
+from cloud_mirror.redirect import MARGIN_OF_LIFE_S, present
+
+OUTAGE_REST_S = 15.0
+"""How long a job rests when the cache could not be asked."""
+
+LONGEST_REST_S = 3600.0
+"""How long a job rests at most, whatever Retry-After the origin asks for."""
+
+
+def step(state: State, event: CopyEvent) -> tuple[State, tuple[CopyAction, ...]]:
+    """The next state, and what must be done."""
+    taken = transition(state, event)
+    return taken.state, taken.actions
+
+
+def transition(state: State, event: CopyEvent) -> Transition:
+    """The same, with the line of the table that it was."""
+    match state.phase, event:
+        case _, LeaseLost():
+            return _on_stop(Row.LEASE_LOST, state, Stop.LEASE_LOST)
+        case _, DrainBegun():
+            return _on_stop(Row.DRAINED, state, state.stop or Stop.DRAIN)
+        case Phase.START, JobReceived(url, epoch, attempt):
+            received = replace(state, url=url, job_epoch=epoch, attempt=attempt)
+            return _move(Row.RECEIVED, received, Phase.READING, ReadEntry())
+        case Phase.READING, EntryRead():
+            return _on_read(state, event)
+        case Phase.READING, CacheFailed():
+            return _settle(Row.READ_FAILED, state, DeferJob(OUTAGE_REST_S))
+        case Phase.ACQUIRING, LeaseAcquired():
+            return _acquired(Row.ACQUIRED, state)
+        case Phase.ACQUIRING, LeaseDenied():
+            return _move(Row.NOT_ACQUIRED, state, Phase.READING, ReadEntry())
+        case Phase.ACQUIRING, CacheFailed():
+            return _move(Row.ACQUIRE_UNKNOWN, state, Phase.READING, ReadEntry())
+        case Phase.PROBING, (CopyFound() | CopyNotFound() | ProbeFailed()):
+            return _on_probe(state, event)
+        case Phase.WITHDRAWING, (EntryWritten() | EntryRefused() | CacheFailed()):
+            return _settle(Row.WITHDRAWN, state, Acknowledge())
+        case Phase.OPENING, (OriginOpened() | OriginDeclined()):
+            return _on_origin(state, event)
+        case Phase.TRANSFERRING, (PartFetched() | FetchFailed() | PartUploaded() | StoreFailed()):
+            return _on_transfer(state, event)
+        case Phase.CREATING, (UploadCreated() | StoreFailed()):
+            return _on_created(state, event)
+        case Phase.STOPPING, (PartFetched() | FetchFailed() | PartUploaded() | StoreFailed()):
+            return _stop_when_quiet(Row.STOPPED, _noted(state, event))
+        case ((Phase.PUTTING | Phase.COMPLETING), (CopyWritten() | StoreFailed())):
+            return _on_object(state, event)
+        case Phase.VERIFYING, (CopyVerified() | CopyDiffers() | CopyNotFound() | ProbeFailed()):
+            return _on_verified(state, event)
+        case (
+            (Phase.PUBLISHING | Phase.RECORDING | Phase.REQUEUEING),
+            (EntryWritten() | EntryRefused() | CacheFailed()),
+        ):
+            return _on_written(state, event)
+        case ((Phase.ABORTING | Phase.DELETING), CleanedUp()):
+            return _on_cleaned(state)
+        case Phase.CHECKING_EPOCH, EpochRead(epoch) if epoch != state.epoch:
+            return _clean_up(Row.EPOCH_DEAD, replace(state, give_up=True))
+        case Phase.CHECKING_EPOCH, (EpochRead() | ProbeFailed()):
+            return Transition(Row.EPOCH_ALIVE, replace(state, phase=Phase.DONE), ())
+        case Phase.SETTLING, JobSettled():
+            return Transition(Row.SETTLED, replace(state, phase=Phase.DONE), ())
+        case _:
+            return Transition(Row.IGNORED, state, ())
+
+
+def _on_read(state: State, read: EntryRead) -> Transition:
+    """Whose is it?"""
+    entry, rules = read.entry, state.rules
+    if entry is not None and entry.pending(Holder.COPYING):
+        if entry.token == state.token:
+            return _acquired(Row.READ_OWN, state)
+        return _settle(Row.READ_COPYING, state, DeferJob(read.life_left_s + 1.0))
+    if entry is not None and entry.status is Status.PRESENT:
+        life_s = (entry.expires_at_s or 0.0) - read.redis_time_s
+        verified = read.redis_time_s - (entry.verified_at_s or 0.0) < rules.verify_s
+        if life_s > rules.refresh_margin_s and verified:
+            return _settle(Row.READ_PRESENT, state, Acknowledge())
+        slot = Slot.RENEWAL if life_s > rules.expiry_margin_s else Slot.ENTRY
+        return _acquire(Row.READ_AGEING, replace(state, wanted=True, slot=slot))
+    wanted = entry is not None and entry.status is Status.PENDING
+    return _acquire(Row.READ_VACANT, replace(state, wanted=wanted, slot=Slot.ENTRY))
+
+
+def _acquire(row: Row, state: State) -> Transition:
+    copying = Entry(
+        Status.PENDING, state.token, state.url, holder=Holder.COPYING, attempt=state.attempt, copy_id=state.copy_id
+    )
+    return _move(row, state, Phase.ACQUIRING, Acquire(state.slot, Draft(copying, state.rules.lease_s)))
+
+
+def _acquired(row: Row, state: State) -> Transition:
+    probing = replace(state, phase=Phase.PROBING)
+    return Transition(row, probing, (KeepLease(state.slot, state.token), ProbeCopy()))
+
+
+def _on_probe(state: State, event: CopyFound | CopyNotFound | ProbeFailed) -> Transition:
+    """The store's word on it, under the lease."""
+    margin_s = state.rules.refresh_margin_s if state.slot is Slot.RENEWAL else state.rules.expiry_margin_s
+    match event:
+        case ProbeFailed(reason, detail):
+            return _fail(Row.PROBE_FAILED, state, reason, detail)
+        case CopyFound(epoch, copy) if copy.life_left_s > margin_s:
+            return _publish(Row.PROBE_FOUND, replace(state, epoch=epoch, sha256=copy.sha256), copy)
+        case CopyFound(epoch) | CopyNotFound(epoch):
+            state = replace(state, epoch=epoch)
+    if state.stop is not None:
+        return _stop_when_quiet(Row.PROBE_NOT_FOUND, state)
+    if not state.wanted and state.job_epoch not in ("", state.epoch):
+        return _move(Row.PROBE_STALE, state, Phase.WITHDRAWING, DropEntry(state.slot, state.token))
+    afresh = replace(state, parts=0, size=0, ended=False, sha256="", upload_id="", written=False)
+    return _move(Row.PROBE_NOT_FOUND, afresh, Phase.OPENING, OpenOrigin())
+
+
+def _on_origin(state: State, event: OriginOpened | OriginDeclined) -> Transition:
+    """The origin's word on it."""
+    rules = state.rules
+    match event:
+        case OriginDeclined(reason, _, detail, retry_after_s):
+            return _fail(Row.DECLINED, replace(state, retry_after_s=retry_after_s or 0.0), reason, detail)
+        case OriginOpened(length) if length is not None and length > rules.max_object_bytes:
+            return _fail(Row.OPENED_TOO_LARGE, state, Reason.OBJECT_TOO_LARGE, f"{length} bytes")
+        case OriginOpened(delimited=False) if not rules.allow_close_delimited:
+            return _fail(Row.OPENED_UNDELIMITED, state, Reason.LENGTH_UNKNOWN)
+        case OriginOpened(length):
+            state = replace(state, length=length)
+            if state.stop is not None:
+                return _stop_when_quiet(Row.OPENED, state)
+            fetch = FetchPart(1, rules.plan.size_of_part(1, length))
+            return _move(Row.OPENED, replace(state, fetching=True), Phase.TRANSFERRING, fetch)
+
+
+def _on_transfer(state: State, event: PartFetched | FetchFailed | PartUploaded | StoreFailed) -> Transition:
+    """Parts come from the origin and go to the store, a few at a time."""
+    state = _noted(state, event)
+    match event:
+        case FetchFailed(reason, detail):
+            return _fail(Row.FETCH_FAILED, state, reason, detail)
+        case StoreFailed(reason, detail):
+            return _fail(Row.STORE_FAILED, state, reason, detail)
+        case PartFetched(fault=Reason() as fault):
+            return _fail(Row.FETCHED_FAULT, state, fault, f"{state.size} bytes")
+        case PartFetched() if state.size > state.rules.max_object_bytes:
+            return _fail(Row.FETCHED_FAULT, state, Reason.OBJECT_TOO_LARGE, f"more than {state.size} bytes")
+        case PartFetched(ended=True) if not state.upload_id:
+            put = PutCopy(state.epoch, state.copy_id)
+            return _move(Row.FETCHED_WHOLE, replace(state, written=True), Phase.PUTTING, put)
+        case PartFetched() if not state.upload_id:
+            create = CreateUpload(state.epoch, state.copy_id)
+            return _move(Row.FETCHED_FIRST, state, Phase.CREATING, create)
+        case PartFetched(number, size):
+            return _go_on(Row.FETCHED_PART, state, number if size else None)
+        case PartUploaded():
+            return _go_on(Row.PART_UPLOADED, state, None)
+
+
+def _on_created(state: State, event: UploadCreated | StoreFailed) -> Transition:
+    match event:
+        case UploadCreated(upload_id):
+            state = replace(state, upload_id=upload_id)
+            if state.stop is not None:
+                return _stop_when_quiet(Row.UPLOAD_CREATED, state)
+            return _go_on(Row.UPLOAD_CREATED, replace(state, phase=Phase.TRANSFERRING), 1)
+        case StoreFailed(reason, detail):
+            return _fail(Row.STORE_FAILED, state, reason, detail)
+
+
+def _noted(state: State, event: PartFetched | FetchFailed | PartUploaded | StoreFailed) -> State:
+    """What an answer says of what is still under way."""
+    match event:
+        case PartFetched(number, _, total_bytes, ended, _, sha256):
+            state = replace(state, fetching=False, parts=number, size=total_bytes, ended=ended, sha256=sha256)
+        case FetchFailed():
+            state = replace(state, fetching=False)
+        case PartUploaded(number):
+            state = replace(state, uploading=state.uploading - {number})
+        case StoreFailed(part=number):
+            state = replace(state, uploading=state.uploading - {number})
+    return state
+
+
+def _go_on(row: Row, state: State, upload: int | None) -> Transition:
+    """Send the part that came, fetch the next one if there is room for it, and complete after the last."""
+    actions: tuple[CopyAction, ...] = ()
+    if upload is not None:
+        state = replace(state, uploading=state.uploading | {upload})
+        actions = (UploadPart(state.epoch, state.upload_id, upload),)
+    if state.ended and not state.uploading:
+        complete = CompleteUpload(state.epoch, state.upload_id)
+        return _move(row, replace(state, written=True), Phase.COMPLETING, complete)
+    room = len(state.uploading) < state.rules.plan.uploads_at_once
+    if room and not state.ended and not state.fetching:
+        number = state.parts + 1
+        state = replace(state, fetching=True)
+        actions = (*actions, FetchPart(number, state.rules.plan.size_of_part(number, state.length)))
+    return Transition(row, state, actions)
+
+
+def _on_object(state: State, event: CopyWritten | StoreFailed) -> Transition:
+    """The store was told to make the object; what it says of that is not yet believed."""
+    verify = VerifyCopy(state.epoch, state.copy_id)
+    match event:
+        case CopyWritten():
+            return _move(Row.WRITTEN, replace(state, upload_id=""), Phase.VERIFYING, verify)
+        case StoreFailed(settled=False):
+            return _move(Row.WRITE_UNKNOWN, state, Phase.VERIFYING, verify)
+        case StoreFailed(reason, detail):
+            return _fail(Row.WRITE_FAILED, replace(state, written=False), reason, detail)
+
+
+def _on_verified(state: State, event: CopyVerified | CopyDiffers | CopyNotFound | ProbeFailed) -> Transition:
+    """What stands in the store under the copy's key."""
+    match event:
+        case CopyVerified(copy):
+            return _publish(Row.VERIFIED, state, copy)
+        case CopyDiffers(own=True, detail=detail):
+            return _fail(Row.VERIFY_WRONG, state, Reason.CHECKSUM_MISMATCH, detail)
+        case CopyDiffers():
+            return _move(Row.VERIFY_OTHER, replace(state, written=False), Phase.PROBING, ProbeCopy())
+        case CopyNotFound():
+            missing = replace(state, written=False)
+            return _fail(Row.VERIFY_MISSING, missing, Reason.STORE_UNAVAILABLE, "what was written is not there")
+        case ProbeFailed(reason, detail):
+            return _fail(Row.VERIFY_FAILED, replace(state, written=False), reason, detail)
+
+
+def _publish(row: Row, state: State, copy: FoundCopy) -> Transition:
+    entry = present(state.url, state.token, state.epoch, copy.size, copy.etag, copy.copy_id, state.sha256)
+    draft = Draft(replace(entry, attempt=state.attempt), copy.life_left_s, expires_in_s=copy.life_left_s)
+    return _move(row, state, Phase.PUBLISHING, WriteEntry(draft, state.token, state.slot))
+
+
+def _on_written(state: State, event: EntryWritten | EntryRefused | CacheFailed) -> Transition:
+    """A write under this worker's own token is over."""
+    match state.phase, event:
+        case Phase.REQUEUEING, _:
+            return _settle(Row.REQUEUED, state, DeferJob(0.0))
+        case phase, EntryRefused():
+            row = Row.PUBLISH_REFUSED if phase is Phase.PUBLISHING else Row.RECORD_REFUSED
+            return _move(row, replace(state, stop=Stop.LEASE_LOST), Phase.CHECKING_EPOCH, ReadEpoch())
+        case Phase.PUBLISHING, EntryWritten():
+            return _settle(Row.PUBLISHED, state, Acknowledge())
+        case Phase.PUBLISHING, _:
+            return _settle(Row.PUBLISH_FAILED, state, DeferJob(OUTAGE_REST_S))
+        case _, CacheFailed():
+            return _settle(Row.RECORD_FAILED, state, DeferJob(OUTAGE_REST_S))
+        case _:
+            if state.fault in PERMANENT:
+                return _settle(Row.RECORDED, state, Acknowledge())
+            return _settle(Row.RECORDED, state, DeferJob(_rest_s(state)))
+
+
+def _on_stop(row: Row, state: State, stop: Stop) -> Transition:
+    """The copy is to end. What is under way is awaited; only the reading of the body is cut short."""
+    state = replace(state, stop=stop)
+    if state.phase is not Phase.TRANSFERRING:
+        return Transition(row, state, ())
+    return _stop_when_quiet(row, state)
+
+
+def _fail(row: Row, state: State, fault: Reason, detail: str = "") -> Transition:
+    """The copy cannot be made: clean up, write down why, and settle the job."""
+    return _stop_when_quiet(row, replace(state, fault=state.fault or fault, detail=state.detail or detail))
+
+
+def _stop_when_quiet(row: Row, state: State) -> Transition:
+    """End the copy once nothing of it is under way any more."""
+    if state.fetching or state.uploading:
+        closing = state.phase is not Phase.STOPPING and state.fetching
+        return Transition(row, replace(state, phase=Phase.STOPPING), (CloseOrigin(),) if closing else ())
+    if state.stop is Stop.LEASE_LOST:
+        return _move(row, state, Phase.CHECKING_EPOCH, ReadEpoch())
+    return _clean_up(row, state)
+
+
+def _clean_up(row: Row, state: State) -> Transition:
+    """Remove from the store what this copy left there, then go on to what follows."""
+    if state.upload_id:
+        return _move(row, state, Phase.ABORTING, AbortUpload(state.epoch, state.upload_id))
+    if state.written:
+        return _move(row, state, Phase.DELETING, DeleteCopy(state.epoch))
+    return _conclude(row, state)
+
+
+def _on_cleaned(state: State) -> Transition:
+    if state.phase is Phase.ABORTING:
+        return _clean_up(Row.CLEANED, replace(state, upload_id=""))
+    return _conclude(Row.CLEANED, replace(state, written=False))
+
+
+def _conclude(row: Row, state: State) -> Transition:
+    """Say in the entry how it ended."""
+    if state.give_up:
+        return _settle(row, state, Acknowledge())
+    if state.fault is None:
+        queued = Entry(Status.PENDING, state.token, state.url, holder=Holder.QUEUED, epoch=state.epoch)
+        requeue = WriteEntry(Draft(queued, state.rules.patience_s), state.token, state.slot)
+        return _move(row, state, Phase.REQUEUEING, requeue)
+    retry_in_s = state.rules.negative_s
+    if state.fault not in PERMANENT:
+        retry_in_s = _rest_s(state) + state.rules.lease_s
+    error = Entry(Status.ERROR, state.token, state.url, reason=state.fault, detail=state.detail, attempt=state.attempt)
+    draft = Draft(error, retry_in_s + MARGIN_OF_LIFE_S, retry_in_s=retry_in_s)
+    return _move(row, state, Phase.RECORDING, WriteEntry(draft, state.token, state.slot))
+
+
+def _rest_s(state: State) -> float:
+    return max(state.rules.backoff_s(state.attempt), min(state.retry_after_s, LONGEST_REST_S))
+
+
+def _move(row: Row, state: State, phase: Phase, action: CopyAction) -> Transition:
+    return Transition(row, replace(state, phase=phase), (action,))
+
+
+def _settle(row: Row, state: State, action: Acknowledge | DeferJob) -> Transition:
+    return _move(row, state, Phase.SETTLING, action)

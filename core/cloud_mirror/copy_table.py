@@ -1,0 +1,157 @@
+"""The values of the copy machine: its phases, the lines of its table, its rules and its state."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cloud_mirror.actions import CopyAction, Slot
+from cloud_mirror.plan import Plan
+from cloud_mirror.reason import Reason
+
+
+class Phase(enum.Enum):
+    """Where a copy stands; named by what it is waiting for."""
+
+    START = "start"
+    READING = "reading"
+    ACQUIRING = "acquiring"
+    PROBING = "probing"
+    WITHDRAWING = "withdrawing"
+    OPENING = "opening"
+    TRANSFERRING = "transferring"
+    CREATING = "creating"
+    STOPPING = "stopping"
+    PUTTING = "putting"
+    COMPLETING = "completing"
+    VERIFYING = "verifying"
+    PUBLISHING = "publishing"
+    ABORTING = "aborting"
+    DELETING = "deleting"
+    RECORDING = "recording"
+    REQUEUEING = "requeueing"
+    CHECKING_EPOCH = "checking epoch"
+    SETTLING = "settling"
+    DONE = "done"
+
+
+class Row(enum.Enum):
+    """The lines of the table. Tests name them; metrics and traces may."""
+
+    RECEIVED = "start: a job was received"
+    READ_COPYING = "reading: another worker is copying"
+    READ_PRESENT = "reading: present, with life left"
+    READ_AGEING = "reading: present, within the refresh margin"
+    READ_OWN = "reading: the lease whose reply was lost stands"
+    READ_VACANT = "reading: absent, error, asking or queued"
+    READ_FAILED = "reading: cache unavailable"
+    ACQUIRED = "acquiring: acquired"
+    NOT_ACQUIRED = "acquiring: somebody was quicker"
+    ACQUIRE_UNKNOWN = "acquiring: reply unknown"
+    PROBE_FOUND = "probing: a good copy is there"
+    PROBE_STALE = "probing: nobody waits, and the URL was purged since the job was sent"
+    PROBE_NOT_FOUND = "probing: not found, or about to expire"
+    PROBE_FAILED = "probing: denied or unavailable"
+    WITHDRAWN = "withdrawing: the lease is given up"
+    OPENED = "opening: the origin gives the object"
+    OPENED_TOO_LARGE = "opening: larger than the policy allows"
+    OPENED_UNDELIMITED = "opening: nothing marks the object's end"
+    DECLINED = "opening: the origin does not give the object"
+    FETCHED_WHOLE = "transferring: the object is whole, and small"
+    FETCHED_FIRST = "transferring: the first part is here, and there is more"
+    FETCHED_PART = "transferring: a part is here"
+    FETCHED_FAULT = "transferring: the body is not what the origin said"
+    FETCH_FAILED = "transferring: the body broke off"
+    UPLOAD_CREATED = "creating: the upload is begun"
+    PART_UPLOADED = "transferring: the store has a part"
+    STORE_FAILED = "creating, transferring: the store failed"
+    STOPPED = "stopping: an answer came"
+    WRITTEN = "putting, completing: the store has the object"
+    WRITE_UNKNOWN = "putting, completing: the store may have the object"
+    WRITE_FAILED = "putting, completing: the store refused the object"
+    VERIFIED = "verifying: it is there, and right"
+    VERIFY_WRONG = "verifying: it is there, and wrong"
+    VERIFY_OTHER = "verifying: another's is there"
+    VERIFY_MISSING = "verifying: it is not there"
+    VERIFY_FAILED = "verifying: denied or unavailable"
+    PUBLISHED = "publishing: written"
+    PUBLISH_REFUSED = "publishing: this worker is not the holder any more"
+    PUBLISH_FAILED = "publishing: cache unavailable"
+    CLEANED = "aborting, deleting: done"
+    RECORDED = "recording: written"
+    RECORD_REFUSED = "recording: this worker is not the holder any more"
+    RECORD_FAILED = "recording: cache unavailable"
+    REQUEUED = "requeueing: written or not"
+    EPOCH_DEAD = "checking epoch: the URL was purged"
+    EPOCH_ALIVE = "checking epoch: it was not, or cannot be told"
+    SETTLED = "settling: the queue was told"
+    LEASE_LOST = "any: the lease is lost"
+    DRAINED = "any: this process is to stop"
+    IGNORED = "any: an answer that nobody waits for any more"
+
+
+class Stop(enum.Enum):
+    """Why a copy is to end before its time."""
+
+    LEASE_LOST = "lease lost"
+    DRAIN = "drain"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the machine needs of the policy. Seconds and bytes."""
+
+    plan: Plan
+    lease_s: float
+    patience_s: float
+    negative_s: float
+    verify_s: float
+    refresh_margin_s: float
+    expiry_margin_s: float
+    max_object_bytes: int
+    allow_close_delimited: bool
+    first_backoff_s: float = 5.0
+    longest_backoff_s: float = 300.0
+
+    def backoff_s(self, attempt: int) -> float:
+        """How long a job rests after its `attempt`-th failure (from 1)."""
+        return float(min(self.longest_backoff_s, self.first_backoff_s * 2 ** min(attempt - 1, 16)))
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One copy, from one delivery of a job. `token` and `copy_id` are fresh random names."""
+
+    rules: Rules
+    token: str
+    copy_id: str
+    phase: Phase = Phase.START
+    url: str = ""
+    job_epoch: str = ""
+    attempt: int = 1
+    slot: Slot = Slot.ENTRY
+    wanted: bool = False  # whether somebody was waiting for the copy when it was acquired
+    epoch: str = ""
+    length: int | None = None
+    upload_id: str = ""
+    written: bool = False  # whether an object may stand under the copy's key
+    fetching: bool = False
+    parts: int = 0  # how many were fetched
+    uploading: frozenset[int] = frozenset()
+    ended: bool = False
+    size: int = 0
+    sha256: str = ""
+    stop: Stop | None = None
+    fault: Reason | None = None
+    detail: str = ""
+    retry_after_s: float = 0.0
+    give_up: bool = False  # the job is settled for good whatever its outcome
+
+
+class Transition(NamedTuple):
+    """A line of the table, taken."""
+
+    row: Row
+    state: State
+    actions: tuple[CopyAction, ...]

@@ -1,0 +1,80 @@
+"""`CacheManager`: one pool's policy, and the machines that it starts.
+
+It is what an embedder holds: it turns the settings into each machine's rules, names the pool's keys, and turns a
+machine's `Response` into the HTTP answer, where the Location is computed from pool, URL and epoch alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cloud_mirror import copy_table, keys, lease, redirect_table
+from cloud_mirror.actions import Refuse, Response, Slot, ToCopy, ToOrigin
+from cloud_mirror.http_api import Answer, Outcome, problem, redirect_answer
+from cloud_mirror.plan import plan_for
+from cloud_mirror.policy import Policy, PoolPolicy
+from cloud_mirror.reason import Reason
+
+
+class CacheManager:
+    """One pool. `locate` gives the public URL of an object key, as the pool's `StorageProvider` says."""
+
+    def __init__(self, policy: Policy, pool: PoolPolicy, locate: Callable[[str], str]) -> None:
+        self.policy = policy
+        self.pool = pool
+        self.channel = keys.channel(pool.name)
+        self._locate = locate
+        server, queue = policy.server, policy.queue
+        self.redirect_rules = redirect_table.Rules(
+            on_deadline=server.on_deadline,
+            start_wait_s=server.start_wait_s,
+            poll_s=server.poll_s,
+            claim_lease_s=server.claim_lease_s,
+            negative_s=server.negative_s,
+            verify_s=server.verify_s,
+            patience_s=queue.patience_s,
+            refresh_margin_s=pool.refresh_margin_s,
+            expiry_margin_s=pool.expiry_margin_s,
+        )
+        self.copy_rules = copy_table.Rules(
+            plan=plan_for(policy.worker, policy.worker.concurrency),
+            lease_s=policy.worker.lease_s,
+            patience_s=queue.patience_s,
+            negative_s=server.negative_s,
+            verify_s=server.verify_s,
+            refresh_margin_s=pool.refresh_margin_s,
+            expiry_margin_s=pool.expiry_margin_s,
+            max_object_bytes=policy.source.max_object_bytes,
+            allow_close_delimited=policy.source.allow_close_delimited,
+        )
+
+    def flight(self, url: str, token: str) -> redirect_table.State:
+        """A new flight for a canonical URL; `token` is a fresh random name."""
+        return redirect_table.State(self.redirect_rules, url, token)
+
+    def copy(self, token: str, copy_id: str) -> copy_table.State:
+        """A new copy; `token` and `copy_id` are fresh random names."""
+        return copy_table.State(self.copy_rules, token, copy_id)
+
+    def lease(self, slot: Slot, token: str) -> lease.State:
+        """The keeping of a lease that a copy has just acquired."""
+        return lease.State(slot, token, self.copy_rules.lease_s, self.policy.queue.visibility_timeout_s)
+
+    def entry_key(self, url: str) -> str:
+        """The Redis key of the URL's entry; notices of it carry the same."""
+        return keys.entry_key(self.pool.name, url)
+
+    def location(self, url: str, epoch: str) -> str:
+        """Where the copy of a URL stands, under `epoch`."""
+        return self._locate(keys.object_key(url, epoch))
+
+    def answer(self, url: str, response: Response) -> Answer:
+        """The HTTP answer to a request for `url`."""
+        match response:
+            case ToCopy(epoch, outcome, reason):
+                return redirect_answer(self.location(url, epoch), outcome, reason)
+            case ToOrigin(reason):
+                return redirect_answer(url, Outcome.ORIGIN, reason)
+            case Refuse(reason, status):
+                retry = (("Retry-After", "2"),) if reason.status == Reason.CACHE_UNAVAILABLE.status else ()
+                return problem(reason, status=status, headers=retry)

@@ -1,0 +1,144 @@
+"""What an origin's reply means, hop by hop. Pure: a reply goes in, a verdict comes out.
+
+An origin may redirect; each hop is checked against the rules before anything is sent to it. HEAD is asked
+first, and believed only where it says something that GET would say too: presigned URLs answer HEAD with 403,
+and some servers with 405 or 500. Any answer to HEAD but 2xx, 3xx, 404 and 410 is therefore confirmed by a GET of the
+first byte, where 416 means that the object is there and empty (RFC 9110, 15.5.17).
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from cloud_mirror.policy import SourcePolicy
+from cloud_mirror.reason import Reason
+from cloud_mirror.source import SourceError, SourceRules, SourceUrl, join_location
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_DIGITS: Final = re.compile(r"[0-9]{1,18}\Z", re.ASCII)
+
+
+class Asking(enum.Enum):
+    """How an origin is asked."""
+
+    HEAD = "head"
+    FIRST_BYTE = "first byte"
+    GET = "get"
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Ask there next: the hop is allowed."""
+
+    url: SourceUrl
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """HEAD is not believed: ask the same URL for its first byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """The origin gives the object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """It does not, or may not be asked further."""
+
+    reason: Reason
+    status: int | None = None
+    retry_after_s: float | None = None
+
+
+Verdict: TypeAlias = Follow | Confirm | Approve | Decline
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """Where the origin is being asked, how, and after how many redirects."""
+
+    url: SourceUrl
+    asking: Asking
+    redirects: int = 0
+
+
+def judge(hop: Hop, status: int, headers: Headers, policy: SourcePolicy, rules: SourceRules) -> Verdict:
+    """What a reply at this hop means. Header names are lower-case."""
+    if status in REDIRECTS:
+        return _follow(hop, headers, policy, rules)
+    match hop.asking:
+        case Asking.HEAD if 200 <= status < 300:
+            return Approve()
+        case Asking.HEAD if status not in (404, 410) and not 300 <= status < 400:
+            return Confirm()
+        case Asking.FIRST_BYTE if 200 <= status < 300 or status == 416:
+            return Approve()
+        case Asking.GET if status == 200:
+            return Approve()
+    return Decline(_reason(status), status, retry_after_s(headers))
+
+
+def _follow(hop: Hop, headers: Headers, policy: SourcePolicy, rules: SourceRules) -> Verdict:
+    """A redirect's target, if the rules allow it."""
+    location = first(headers, "location")
+    if location is None or hop.redirects >= policy.redirect_limit:
+        return Decline(Reason.ORIGIN_REDIRECTS)
+    try:
+        url = join_location(hop.url, location, policy.max_url_bytes)
+    except SourceError as error:
+        return Decline(Reason.ORIGIN_REDIRECTS if error.reason is Reason.ORIGIN_REDIRECTS else Reason.HOP_NOT_ALLOWED)
+    if rules.check(url) is not None:
+        return Decline(Reason.HOP_NOT_ALLOWED)
+    return Follow(url)
+
+
+def _reason(status: int) -> Reason:
+    match status:
+        case 404:
+            return Reason.ORIGIN_NOT_FOUND
+        case 410:
+            return Reason.ORIGIN_GONE
+        case 429:
+            return Reason.ORIGIN_BUSY
+    if 300 <= status < 400:
+        return Reason.ORIGIN_REDIRECTS
+    if 400 <= status < 500:
+        return Reason.ORIGIN_REFUSED
+    return Reason.ORIGIN_ERROR if 500 <= status < 600 else Reason.ORIGIN_REPLY
+
+
+def first(headers: Headers, name: str) -> str | None:
+    """The value of the first header of that (lower-case) name."""
+    return next((value for key, value in headers if key == name), None)
+
+
+def retry_after_s(headers: Headers) -> float | None:
+    """Retry-After in seconds, where it is given as seconds (RFC 9110, 10.2.3); a date is left to the backoff."""
+    value = first(headers, "retry-after")
+    return float(value) if value is not None and _DIGITS.match(value.strip()) else None
+
+
+class LengthError(ValueError):
+    """Content-Length makes no sense, or is given twice with different values (RFC 9110, 8.6)."""
+
+
+def content_length(headers: Headers) -> int | None:
+    """The body's length in bytes, or None where it is not given."""
+    values = {value.strip() for key, line in headers if key == "content-length" for value in line.split(",")}
+    if not values:
+        return None
+    if len(values) > 1 or not _DIGITS.match(next(iter(values))):
+        raise LengthError("Content-Length is not one whole number")
+    return int(values.pop())
+
+
+def is_strong(etag: str) -> bool:
+    """Whether an ETag names one exact sequence of bytes (RFC 9110, 8.8.3)."""
+    return len(etag) > 2 and etag.startswith('"') and etag.endswith('"')

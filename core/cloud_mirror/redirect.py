@@ -1,0 +1,374 @@
+"""The redirect machine: from a client's question to the one place to send it.
+
+Theory. All requests of one process for one (pool, URL) share one *flight* of this machine, so that what the
+cache, the store, the queue and the origin see does not grow with the number of waiters. The flight reads the
+entry; where nobody is at work it *claims* the entry (one claimer wins, whatever the number of processes), and
+the winner alone asks store and origin and sends the one job. Everybody else waits for the entry to change.
+
+Rules.
+ 1. A request is answered once: by the flight, or by its own deadline, whichever is first.
+ 2. A request is sent to a copy only on the strength of a read that began after the request came, so that a
+    purge that was answered before it came holds for it.
+ 3. A flight that holds a claim goes on until the claim is resolved, even when nobody waits any more.
+ 4. A URL that the policy forbids is answered with 403 and with nothing else.
+ 5. Unknown is not absent: a store or cache that cannot be asked sends clients to the origin, and copies nothing.
+
+`transition` is the table of DESIGN ("The redirect machine"), one `Row` for each of its lines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cloud_mirror.actions import (
+    AwaitChange,
+    CheckOrigin,
+    Claim,
+    Draft,
+    ProbeCopy,
+    ReadEntry,
+    RedirectAction,
+    Refuse,
+    RequestRefresh,
+    Respond,
+    Response,
+    SendJob,
+    ToCopy,
+    ToOrigin,
+    WriteEntry,
+)
+from cloud_mirror.entry import Entry, Holder, Status
+from cloud_mirror.events import (
+    CacheFailed,
+    ChangeDue,
+    ClaimLost,
+    ClaimUnknown,
+    ClaimWon,
+    CopyFound,
+    CopyNotFound,
+    DrainBegun,
+    EntryRead,
+    EntryRefused,
+    EntryWritten,
+    JobFailed,
+    JobSent,
+    OriginApproved,
+    OriginDeclined,
+    ProbeFailed,
+    RedirectEvent,
+    RefreshRequested,
+    Request,
+    RequestAbandoned,
+    RequestDeadlinePassed,
+    RequestJoined,
+)
+from cloud_mirror.http_api import Outcome
+from cloud_mirror.policy import OnDeadline
+from cloud_mirror.reason import NEGATIVE, NOT_ALLOWED, Reason
+from cloud_mirror.redirect_table import HOLDS_A_CLAIM, Phase, Row, Rules, State, Transition
+
+OUTAGE_RETRY_S = 2.0
+"""When an error that only says "store or queue unavailable" is due: soon, for the outage may be short."""
+
+MARGIN_OF_LIFE_S = 60.0
+"""How long an error entry outlives its own due time, so that whoever finds it due knows what went before."""
+
+
+def step(state: State, event: RedirectEvent) -> tuple[State, tuple[RedirectAction, ...]]:
+    """The next state, and what must be done."""
+    taken = transition(state, event)
+    return taken.state, taken.actions
+
+
+def transition(state: State, event: RedirectEvent) -> Transition:
+    """The same, with the line of the table that it was."""
+    match state.phase, event:
+        case ((Phase.START | Phase.DONE), RequestJoined(request)):
+            return _read(Row.JOINED_FIRST, replace(state, requests=(request,), waited=False, unknown=False))
+        case _, RequestJoined(request):
+            return Transition(Row.JOINED, replace(state, requests=(*state.requests, request)), ())
+        case _, RequestDeadlinePassed(request_id):
+            return _leave(Row.DEADLINE, state, request_id, _at_deadline(state))
+        case _, RequestAbandoned(request_id):
+            return _leave(Row.ABANDONED, state, request_id, None)
+        case _, DrainBegun():
+            return _drain(state)
+        case Phase.READING, EntryRead():
+            return _on_read(state, event)
+        case Phase.READING, CacheFailed():
+            return _move(Row.READ_FAILED, _covering(state), Phase.PROBING_ALONE, ProbeCopy())
+        case Phase.REFRESHING, RefreshRequested():
+            return _reply(Row.REFRESHED, state)
+        case Phase.CLAIMING, ClaimWon():
+            return _move(Row.CLAIM_WON, state, Phase.PROBING, ProbeCopy())
+        case Phase.CLAIMING, ClaimLost():
+            return _read(Row.CLAIM_LOST, replace(state, unknown=False))
+        case Phase.CLAIMING, ClaimUnknown():
+            if state.unknown:
+                alone = _covering(replace(state, unknown=False))
+                return _move(Row.CLAIM_UNKNOWN_AGAIN, alone, Phase.PROBING_ALONE, ProbeCopy())
+            return _read(Row.CLAIM_UNKNOWN, replace(state, unknown=True))
+        case Phase.PROBING, (CopyFound() | CopyNotFound() | ProbeFailed()):
+            return _on_probe(state, event)
+        case (
+            (Phase.BACKFILLING | Phase.RELEASING | Phase.MARKING | Phase.RECORDING),
+            (EntryWritten() | EntryRefused() | CacheFailed()),
+        ):
+            return _on_written(state, event)
+        case Phase.PROBING_ALONE, (CopyFound() | CopyNotFound() | ProbeFailed()):
+            return _on_probe_alone(state, event)
+        case ((Phase.VALIDATING | Phase.VALIDATING_ALONE), (OriginApproved() | OriginDeclined())):
+            return _on_origin(state, event)
+        case Phase.SENDING, JobSent():
+            queued = Entry(Status.PENDING, state.claim_token, state.url, holder=Holder.QUEUED, epoch=state.epoch)
+            mark = WriteEntry(Draft(queued, state.rules.patience_s), state.claim_token)
+            return _move(Row.JOB_SENT, state, Phase.MARKING, mark)
+        case Phase.SENDING, JobFailed(detail):
+            return _record(Row.JOB_FAILED, state, Reason.QUEUE_UNAVAILABLE, detail, OUTAGE_RETRY_S)
+        case Phase.WAITING, ChangeDue():
+            return _read(Row.CHANGE_DUE, replace(state, waited=True))
+        case _:
+            return Transition(Row.IGNORED, state, ())
+
+
+def _on_read(state: State, read: EntryRead) -> Transition:
+    """What the entry says."""
+    entry, rules = read.entry, state.rules
+    if entry is None:
+        return _claim(Row.READ_ABSENT, state, None)
+    match entry.status:
+        case Status.PRESENT:
+            return _on_present(state, read, entry)
+        case Status.PENDING:
+            if state.unknown and entry.token == state.claim_token and entry.holder is Holder.ASKING:
+                return _move(Row.READ_OWN_CLAIM, replace(state, unknown=False), Phase.PROBING, ProbeCopy())
+            return _on_pending(replace(state, unknown=False), read, entry)
+        case Status.ERROR:
+            reason = entry.reason or Reason.INTERNAL
+            due_in_s = (entry.retry_at_s or 0.0) - read.redis_time_s
+            if due_in_s <= 0:
+                return _claim(Row.READ_DUE, state, entry)
+            if reason in NEGATIVE:
+                return _finish(Row.READ_NEGATIVE, state, _refuse(reason, entry.origin_status))
+            due_s = read.now_s + due_in_s
+            soon = tuple(request for request in state.requests if request.deadline_s < due_s)
+            wait = AwaitChange(read.sequence, min(rules.poll_s, due_in_s))
+            return _part(Row.READ_ERROR, state, soon, _to_origin(rules, reason), wait)
+
+
+def _on_present(state: State, read: EntryRead, entry: Entry) -> Transition:
+    """A copy is said to be there: for how long yet, and since when has nobody looked?"""
+    rules = state.rules
+    life_s = (entry.expires_at_s or 0.0) - read.redis_time_s
+    if life_s <= rules.expiry_margin_s:
+        return _claim(Row.READ_EXPIRING, state, entry)
+    if read.redis_time_s - (entry.verified_at_s or 0.0) >= rules.verify_s:
+        return _claim(Row.READ_UNVERIFIED, state, entry)
+    if state.waited:
+        made = entry.attempt is not None
+        outcome, reason = (Outcome.COPIED, Reason.JUST_COPIED) if made else (Outcome.BACKFILL, Reason.FOUND_IN_STORE)
+    else:
+        outcome, reason = Outcome.HIT, Reason.PRESENT
+    response = ToCopy(entry.epoch, outcome, reason)
+    if life_s > rules.refresh_margin_s:
+        return _finish(Row.READ_PRESENT, state, response)
+    state = replace(state, claims=state.claims + 1, reply=response)
+    refresh = RequestRefresh(state.claim_token, entry.epoch, rules.patience_s)
+    return _move(Row.READ_AGEING, state, Phase.REFRESHING, refresh)
+
+
+def _on_pending(state: State, read: EntryRead, entry: Entry) -> Transition:
+    """Somebody is at work on it: wait, or send those to the origin for whom it comes too late."""
+    rules, fails = state.rules, state.rules.on_deadline is OnDeadline.FAIL
+    since_s = max(0.0, read.redis_time_s - entry.since_s)
+    wait_s = rules.poll_s
+    if entry.holder is not Holder.COPYING and not fails:
+        if since_s >= rules.start_wait_s:
+            return _part(Row.READ_NOT_STARTED, state, state.requests, ToOrigin(Reason.NOT_STARTED), None)
+        wait_s = min(wait_s, rules.start_wait_s - since_s)
+    wait = AwaitChange(read.sequence, wait_s)
+    left_s = _time_left_s(entry, since_s)
+    slow = tuple(r for r in state.requests if left_s is not None and read.now_s + left_s > r.deadline_s)
+    if slow and not fails:
+        return _part(Row.READ_TOO_SLOW, state, slow, ToOrigin(Reason.COPY_TOO_SLOW), wait)
+    return _part(Row.READ_PENDING, state, (), ToOrigin(Reason.DEADLINE), wait)
+
+
+def _time_left_s(entry: Entry, since_s: float) -> float | None:
+    """How long the copy will still take at the rate it has had so far, where that can be told."""
+    if not entry.bytes_done or not entry.bytes_total or since_s <= 0:
+        return None
+    return since_s * max(0, entry.bytes_total - entry.bytes_done) / entry.bytes_done
+
+
+def _on_probe(state: State, event: CopyFound | CopyNotFound | ProbeFailed) -> Transition:
+    """The store's word on it, under a claim."""
+    match event:
+        case CopyFound(epoch, copy) if copy.life_left_s > state.rules.expiry_margin_s:
+            reply = ToCopy(epoch, Outcome.BACKFILL, Reason.FOUND_IN_STORE)
+            found = present(state.url, state.claim_token, epoch, copy.size, copy.etag, copy.copy_id, copy.sha256)
+            write = WriteEntry(Draft(found, copy.life_left_s, expires_in_s=copy.life_left_s), state.claim_token)
+            backfilling = _covering(replace(state, epoch=epoch, reply=reply))
+            return _move(Row.PROBE_FOUND, backfilling, Phase.BACKFILLING, write)
+        case CopyFound(epoch) | CopyNotFound(epoch):
+            return _move(Row.PROBE_NOT_FOUND, replace(state, epoch=epoch), Phase.VALIDATING, CheckOrigin())
+        case ProbeFailed(reason, detail):
+            taken = _record(Row.PROBE_FAILED, state, reason, detail, OUTAGE_RETRY_S)
+            return taken._replace(state=replace(taken.state, phase=Phase.RELEASING))
+
+
+def _on_written(state: State, event: EntryWritten | EntryRefused | CacheFailed) -> Transition:
+    """A write under this flight's own token is over."""
+    match state.phase, event:
+        case Phase.BACKFILLING, EntryWritten():
+            return _reply(Row.BACKFILL_WRITTEN, state)
+        case Phase.BACKFILLING, EntryRefused():
+            return _read(Row.BACKFILL_REFUSED, state)
+        case Phase.BACKFILLING, _:
+            return _move(Row.BACKFILL_FAILED, _covering(state), Phase.PROBING_ALONE, ProbeCopy())
+        case Phase.MARKING, _:
+            return _read(Row.MARKED, replace(state, waited=True))
+        case Phase.RELEASING, _:
+            return _reply(Row.RELEASED, state)
+        case _:
+            return _reply(Row.RECORDED, state)
+
+
+def _on_probe_alone(state: State, event: CopyFound | CopyNotFound | ProbeFailed) -> Transition:
+    """The store's word on it while the cache is silent: nothing is claimed and nothing written after it."""
+    match event:
+        case CopyFound(epoch, copy) if copy.life_left_s > state.rules.expiry_margin_s:
+            return _finish(Row.ALONE_FOUND, state, ToCopy(epoch, Outcome.BACKFILL, Reason.FOUND_IN_STORE))
+        case CopyFound() | CopyNotFound():
+            if not state.requests:
+                return Transition(Row.ALONE_NOT_FOUND, replace(state, phase=Phase.DONE), ())
+            return _move(Row.ALONE_NOT_FOUND, state, Phase.VALIDATING_ALONE, CheckOrigin())
+        case ProbeFailed(reason):
+            return _finish(Row.ALONE_FAILED, state, _to_origin(state.rules, reason))
+
+
+def _on_origin(state: State, event: OriginApproved | OriginDeclined) -> Transition:
+    """The origin's word on it."""
+    alone = state.phase is Phase.VALIDATING_ALONE
+    match event:
+        case OriginApproved() if alone:
+            return _finish(Row.ALONE_APPROVED, state, _to_origin(state.rules, Reason.CACHE_UNAVAILABLE))
+        case OriginApproved():
+            return _move(Row.ORIGIN_APPROVED, state, Phase.SENDING, SendJob(state.epoch))
+        case OriginDeclined(reason, status) if alone:
+            return _finish(Row.ALONE_DECLINED, state, _declined(state.rules, reason, status))
+        case OriginDeclined(reason, status, detail):
+            row = Row.ORIGIN_UNREACHABLE
+            if reason in NEGATIVE:
+                row = Row.ORIGIN_NOT_ALLOWED if reason in NOT_ALLOWED else Row.ORIGIN_NEGATIVE
+            return _record(row, state, reason, detail, state.rules.negative_s, status)
+
+
+def present(url: str, token: str, epoch: str, size: int, etag: str, copy_id: str, sha256: str) -> Entry:
+    """A present entry, ready to be drafted."""
+    return Entry(
+        Status.PRESENT, token, url, epoch=epoch, size=size, etag=etag, copy_id=copy_id, sha256=sha256, bytes_total=size
+    )
+
+
+def _refuse(reason: Reason, status: int | None) -> Refuse:
+    """The answer to a URL that its origin, or the policy, says no to: the origin's own status where it is one."""
+    own = reason in (Reason.ORIGIN_ERROR, Reason.ORIGIN_BUSY, Reason.ORIGIN_NOT_FOUND, Reason.ORIGIN_GONE)
+    return Refuse(reason, status if own and status is not None else reason.status)
+
+
+def _to_origin(rules: Rules, reason: Reason) -> Response:
+    """Send a client to the origin, or refuse it where the policy is to fail; what is not allowed is refused always."""
+    if rules.on_deadline is OnDeadline.FAIL or reason in NOT_ALLOWED:
+        return Refuse(reason, reason.status)
+    return ToOrigin(reason)
+
+
+def _declined(rules: Rules, reason: Reason, status: int | None) -> Response:
+    return _refuse(reason, status) if reason in NEGATIVE else _to_origin(rules, reason)
+
+
+def _at_deadline(state: State) -> Response:
+    """What a request gets whose time is up; a "no" that is being recorded is said already."""
+    return state.reply if isinstance(state.reply, Refuse) else _to_origin(state.rules, Reason.DEADLINE)
+
+
+def _move(row: Row, state: State, phase: Phase, action: RedirectAction) -> Transition:
+    return Transition(row, replace(state, phase=phase), (action,))
+
+
+def _covering(state: State) -> State:
+    """The same, with the read, probe or write that begins now answering every request that is here now."""
+    return replace(state, covers=max((request.id for request in state.requests), default=-1))
+
+
+def _read(row: Row, state: State, *before: RedirectAction) -> Transition:
+    """Read the entry (again), where anybody is left who wants to know."""
+    if not state.requests:
+        return Transition(row, replace(state, phase=Phase.DONE), before)
+    return Transition(row, replace(_covering(state), phase=Phase.READING, reply=None), (*before, ReadEntry()))
+
+
+def _claim(row: Row, state: State, expected: Entry | None) -> Transition:
+    state = replace(state, claims=state.claims + 1, waited=False)
+    return _move(row, state, Phase.CLAIMING, Claim(expected, state.claim_token, state.rules.claim_lease_s))
+
+
+def _record(
+    row: Row, state: State, reason: Reason, detail: str, retry_in_s: float, status: int | None = None
+) -> Transition:
+    """Write down, for a while, why there is no copy; then say so."""
+    error = Entry(Status.ERROR, state.claim_token, state.url, reason=reason, detail=detail, origin_status=status)
+    draft = Draft(error, retry_in_s + MARGIN_OF_LIFE_S, retry_in_s=retry_in_s)
+    state = replace(_covering(state), reply=_declined(state.rules, reason, status))
+    return _move(row, state, Phase.RECORDING, WriteEntry(draft, state.claim_token))
+
+
+def _reply(row: Row, state: State) -> Transition:
+    """Say what was to be said once the write was over."""
+    return _finish(row, state, state.reply or _to_origin(state.rules, Reason.INTERNAL))
+
+
+def _finish(row: Row, state: State, response: Response) -> Transition:
+    """Answer all whom this answer can answer; whoever came later gets a read of their own (rule 2)."""
+    covered = tuple(request.id for request in state.requests if request.id <= state.covers)
+    later = tuple(request for request in state.requests if request.id > state.covers)
+    said = (Respond(covered, response),) if covered else ()
+    return _read(row, replace(state, requests=later, reply=None), *said)
+
+
+def _part(
+    row: Row, state: State, leaving: tuple[Request, ...], response: Response, wait: AwaitChange | None
+) -> Transition:
+    """Answer some; wait on with the others."""
+    staying = tuple(request for request in state.requests if request not in leaving)
+    said: tuple[RedirectAction, ...] = ()
+    if leaving:
+        said = (Respond(tuple(request.id for request in leaving), response),)
+    if not staying or wait is None:
+        return Transition(row, replace(state, requests=(), phase=Phase.DONE), said)
+    return Transition(row, replace(state, requests=staying, phase=Phase.WAITING), (*said, wait))
+
+
+def _leave(row: Row, state: State, request_id: int, response: Response | None) -> Transition:
+    """One request goes; the flight ends with the last one, unless something of its own is still to be settled."""
+    staying = tuple(request for request in state.requests if request.id != request_id)
+    if len(staying) == len(state.requests):
+        return Transition(row, state, ())
+    said = (Respond((request_id,), response),) if response is not None else ()
+    return Transition(row, _unless_empty(replace(state, requests=staying)), said)
+
+
+def _drain(state: State) -> Transition:
+    """Every request is answered now."""
+    said: tuple[RedirectAction, ...] = ()
+    if state.requests:
+        reply = state.reply if isinstance(state.reply, Refuse) else _to_origin(state.rules, Reason.DRAINING)
+        said = (Respond(tuple(request.id for request in state.requests), reply),)
+    return Transition(Row.DRAINED, _unless_empty(replace(state, requests=())), said)
+
+
+def _unless_empty(state: State) -> State:
+    if state.requests or state.phase in HOLDS_A_CLAIM or state.phase is Phase.START:
+        return state
+    return replace(state, phase=Phase.DONE)

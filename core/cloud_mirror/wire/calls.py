@@ -1,0 +1,280 @@
+"""The whole I/O surface: what a procedure may ask of a shell, and what it gets back.
+
+A procedure is a generator. It yields one of the *calls* below and is sent that call's *reply*; when it
+returns, it returns the event that answers its action. A shell performs calls with real sockets and decides
+nothing. No call ever raises: a failure is a `TransportFailure`, a value like any other.
+
+| call | reply |
+| --- | --- |
+| `HttpExchange` | `HttpReply` or `TransportFailure` |
+| `OpenBody` | `BodyOpened` or `TransportFailure` |
+| `ReadBody` | `BodyRead` or `TransportFailure` |
+| `CloseBody` | `Done` |
+| `RedisCommand` | `RedisReply`, `RedisRefusal` or `TransportFailure` |
+| `GetSigningMaterial` | `SigningMaterial` or `TransportFailure` |
+| `Backoff` | `Done` |
+| `GetMonotonicTime` | `MonotonicTime` |
+| `GetNoticeSequence` | `NoticeSequence` |
+| `AwaitNotice` | `Done` |
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+
+
+class Route(enum.Enum):
+    """Which of a shell's HTTP clients carries a request."""
+
+    SERVICE = "service"  # the store and the queue: endpoints that the operator configured
+    ORIGIN = "origin"  # anywhere else: under the address guard, with no proxies, cookies or credentials
+
+
+class FailureKind(enum.Enum):
+    """How a request came to have no reply."""
+
+    NAME = "name"  # the host name has no address
+    ADDRESS_NOT_ALLOWED = "address-not-allowed"  # no address of the host passes the guard; nothing was sent
+    CONNECT = "connect"  # refused or unreachable
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    BROKEN = "broken"  # the connection ended in the middle
+    MALFORMED = "malformed"  # what came back is not HTTP (or not RESP)
+    TOO_LARGE = "too-large"  # the reply outgrew `max_body_bytes`
+    CREDENTIALS = "credentials"  # none were found, or they could not be refreshed
+
+
+@dataclass(frozen=True, slots=True)
+class TransportFailure:
+    """A call that got no reply. `detail` is for the log, never for a client."""
+
+    kind: FailureKind
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request, whole: `target` and `headers` go out as they stand.
+
+    `headers` holds Host; the client adds Content-Length (the body's length, also for an empty PUT or POST)
+    where it is not there, and nothing else.
+    """
+
+    method: str
+    scheme: str
+    host: str
+    port: int
+    target: str
+    headers: Headers = ()
+    body: bytes | memoryview = field(default=b"", repr=False)
+
+    @property
+    def url(self) -> str:
+        """The request's URL, for a client that wants one."""
+        return f"{self.scheme}://{self.host}:{self.port}{self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    """A reply, whole. Header names are lower-case."""
+
+    status: int
+    headers: Headers
+    body: bytes = field(default=b"", repr=False)
+
+    def header(self, name: str) -> str | None:
+        """The value of the first header of that (lower-case) name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpExchange:
+    """Send a request and read the reply, at most `max_body_bytes` of it, within `timeout_s` in all."""
+
+    request: HttpRequest
+    route: Route
+    timeout_s: float
+    connect_timeout_s: float = 5.0
+    max_body_bytes: int = 16 * 1024 * 1024
+
+
+class Collector(Protocol):
+    """Takes pieces of a body as they come. Says when it has had enough for now."""
+
+    def feed(self, piece: bytes) -> bool:
+        """Take a piece; True once the collector is full, which ends the `ReadBody` it belongs to."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBody:
+    """Send a request and read the reply's head only, within `timeout_s`; the body is read by `ReadBody`."""
+
+    request: HttpRequest
+    route: Route
+    timeout_s: float
+    connect_timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class BodyOpened:
+    """A reply's head, and the shell's name for the body behind it.
+
+    `delimited` is False where nothing but the end of the connection ends the body (RFC 9112, 6.3).
+    """
+
+    body: int
+    status: int
+    headers: Headers
+    delimited: bool = True
+
+    def header(self, name: str) -> str | None:
+        """The value of the first header of that (lower-case) name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBody:
+    """Feed the collector until it is full or the body ends; `idle_timeout_s` bounds the wait for each piece."""
+
+    body: int
+    collector: Collector
+    idle_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BodyRead:
+    """The collector is full, or (`ended`) the body ended as its framing says that it should."""
+
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CloseBody:
+    """Give the body up, read or not. A `ReadBody` under way on it fails with BROKEN."""
+
+    body: int
+
+
+@dataclass(frozen=True, slots=True)
+class RedisCommand:
+    """One command, as its words."""
+
+    words: tuple[str | bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RedisReply:
+    """What Redis answered: None, int, bytes, or a list of these."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class RedisRefusal:
+    """An error that Redis itself answered, such as `NOSCRIPT ...`."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class GetSigningMaterial:
+    """Ask for what a signature needs: credentials (refreshed off the event loop) and the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningMaterial:
+    """Credentials and the wall clock, in UTC."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    session_token: str | None = field(repr=False)
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Sleep for a random time, uniform between 0 and `at_most_s` ("full jitter")."""
+
+    at_most_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GetMonotonicTime:
+    """Ask for the process's monotonic clock, the one that deadlines are counted by."""
+
+
+@dataclass(frozen=True, slots=True)
+class MonotonicTime:
+    """Seconds since some moment in this process's past."""
+
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GetNoticeSequence:
+    """Ask how many notices have been heard of this entry so far."""
+
+    entry_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeSequence:
+    """The number asked for."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitNotice:
+    """Wait until a notice of this entry comes that is later than `sequence` (perhaps already), at most `timeout_s`."""
+
+    entry_key: str
+    sequence: int
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The call was carried out and has nothing to say."""
+
+
+Call: TypeAlias = (
+    HttpExchange
+    | OpenBody
+    | ReadBody
+    | CloseBody
+    | RedisCommand
+    | GetSigningMaterial
+    | Backoff
+    | GetMonotonicTime
+    | GetNoticeSequence
+    | AwaitNotice
+)
+Reply: TypeAlias = (
+    HttpReply
+    | BodyOpened
+    | BodyRead
+    | RedisReply
+    | RedisRefusal
+    | SigningMaterial
+    | MonotonicTime
+    | NoticeSequence
+    | Done
+    | TransportFailure
+)
+T = TypeVar("T")
+Procedure: TypeAlias = Generator[Call, Any, T]
+"""Yields calls, is sent each call's own kind of reply (hence `Any`: a generator has one send type), returns T."""
+
+
+def header_of(headers: Headers | Mapping[str, str], name: str) -> str | None:
+    """The value of the first header of that (lower-case) name."""
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    return next((value for key, value in pairs if key.lower() == name), None)

@@ -1,0 +1,114 @@
+"""Redis, sans-IO: the one script through which every entry is read and written.
+
+A reply that makes no sense, an error that Redis answers and a broken connection are all the same to a machine:
+the cache is unavailable. `NOSCRIPT`, after a restart, is none of these: the script is sent again, whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+from cloud_mirror.actions import Draft
+from cloud_mirror.entry import Entry, from_fields, to_fields
+from cloud_mirror.wire.calls import Procedure, RedisCommand, RedisRefusal, RedisReply, TransportFailure
+
+SCRIPT: Final = resources.files(__package__).joinpath("entry.lua").read_text("utf-8")
+SCRIPT_SHA1: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the script answered: whether it did as asked, and the entry as it was before.
+
+    `redis_time_s` and `life_left_s` are in seconds; `garbage` says that something is there that is no entry.
+    """
+
+    done: bool
+    redis_time_s: float
+    life_left_s: float
+    entry: Entry | None
+    garbage: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Redis could not be asked, or would not. `sent`: what was asked may have been done all the same."""
+
+    detail: str
+    sent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a write is to do: on which condition, to which key, and whether to tell the others."""
+
+    condition: str
+    token: str = ""
+    status: str = ""
+    channel: str = ""
+    notice: str = ""
+
+
+def read(key: str) -> Procedure[Found | Unavailable]:
+    """Read an entry, with Redis's TIME."""
+    return run((key, key), ("read", "any", "", "", "0", "", ""))
+
+
+def write(key: str, target: str, change: Change, draft: Draft, *, fresh: bool = True) -> Procedure[Found | Unavailable]:
+    """Write `draft` to `target` if the entry at `key` meets the condition; `fresh` forgets the old fields first."""
+    fields = [(name, value) for name, value in to_fields(draft.entry) if name != "since"]
+    if fresh:
+        fields.append(("since", "+0"))
+    if draft.expires_in_s is not None:
+        fields += [("expires_at", f"+{draft.expires_in_s:.3f}"), ("verified_at", "+0")]
+    if draft.retry_in_s is not None:
+        fields.append(("retry_at", f"+{draft.retry_in_s:.3f}"))
+    words = [word for pair in fields for word in pair]
+    return run((key, target), ("write" if fresh else "touch", *_condition(change, draft.life_s), *words))
+
+
+def touch(
+    key: str, change: Change, life_s: float, fields: tuple[tuple[str, str], ...] = ()
+) -> Procedure[Found | Unavailable]:
+    """Give an entry `life_s` more, and set some of its fields, if it meets the condition."""
+    words = [word for pair in fields for word in pair]
+    return run((key, key), ("touch", *_condition(change, life_s), *words))
+
+
+def drop(key: str, change: Change) -> Procedure[Found | Unavailable]:
+    """Delete an entry if it meets the condition."""
+    return run((key, key), ("drop", *_condition(change, 0.0)))
+
+
+def _condition(change: Change, life_s: float) -> tuple[str, ...]:
+    life_ms = max(1, round(life_s * 1000))
+    return (change.condition, change.token, change.status, str(life_ms), change.channel, change.notice)
+
+
+def run(keys: tuple[str, str], arguments: tuple[str, ...]) -> Procedure[Found | Unavailable]:
+    """Run the script, loading it where Redis does not have it."""
+    words = ("2", *keys, *arguments)
+    reply = yield RedisCommand(("EVALSHA", SCRIPT_SHA1, *words))
+    if isinstance(reply, RedisRefusal) and reply.message.startswith("NOSCRIPT"):
+        reply = yield RedisCommand(("EVAL", SCRIPT, *words))
+    match reply:
+        case TransportFailure(kind, detail):
+            return Unavailable(f"{kind.value}: {detail}", sent=True)
+        case RedisRefusal(message):
+            return Unavailable(message, sent=False)
+        case RedisReply(value):
+            return _read_reply(value)
+    raise AssertionError(reply)
+
+
+def _read_reply(value: object) -> Found | Unavailable:
+    match value:
+        case [int(done), bytes(now), int(life_ms), *rest] if len(rest) % 2 == 0:
+            texts = [word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word) for word in rest]
+            fields = dict(zip(texts[::2], texts[1::2], strict=True))
+            entry = from_fields(fields)
+            return Found(done == 1, float(now), max(0, life_ms) / 1000, entry, bool(fields) and entry is None)
+    return Unavailable("the script's reply makes no sense", sent=True)
