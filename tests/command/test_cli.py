@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.finding import Finding
 from cloud_mirror.wire.setup import Outcome, StepResult
-from cloud_mirror_command import operate
+from cloud_mirror_command import logs, operate
 from cloud_mirror_command.main import app
 
 CONFIG = r"""
@@ -346,7 +346,7 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> FakeShell:
     """The shell that every command gets; nor is the logging of this process touched."""
     made = FakeShell()
     monkeypatch.setattr(operate, "load_shell", lambda _: made)
-    monkeypatch.setattr(operate.logs, "configure", lambda *_, **__: None)
+    monkeypatch.setattr(logs, "configure", lambda *_, **__: None)
     return made
 
 

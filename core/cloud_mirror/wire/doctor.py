@@ -217,8 +217,7 @@ def _fetch_public(url: str) -> Procedure[Finding]:
             return Finding(
                 False, f"public_url leads elsewhere ({status})", "set public_url to where this bucket's keys are served"
             )
-        case HttpReply(status=status):
-            return Finding(False, f"an anonymous reader is answered {status}", "check public_url, and its region")
+    return Finding(False, f"an anonymous reader is answered {reply.status}", "check public_url, and its region")
 
 
 def _check_private(pool: PoolPolicy, store: StorageProvider, key: str) -> Procedure[Finding]:
@@ -234,8 +233,7 @@ def _fetch_private(url: str, pool: PoolPolicy) -> Procedure[Finding]:
         case HttpReply(status=status) if 200 <= status < 300:
             remedy = "take purged/ and dead/ out of what the bucket's policy, its ACL or its CDN lets the public read"
             return Finding(pool.endpoint_url is not None, "anyone can read the mirror's own objects", remedy)
-        case HttpReply(status=status):
-            return Finding(True, f"kept from anonymous readers ({status})")
+    return Finding(True, f"kept from anonymous readers ({reply.status})")
 
 
 def _anonymous(url: str) -> Procedure[HttpReply | TransportFailure]:

@@ -128,8 +128,7 @@ def remedy_for(failed: Failed, subject: str) -> str:
             return f"choose another name, or wait and try again: {subject} is another's, or being changed or deleted"
         case FaultKind.THROTTLED | FaultKind.UNAVAILABLE:
             return "try again in a minute"
-        case FaultKind.REJECTED:
-            return f"the service rejects the request itself: check the settings of {subject}"
+    return f"the service rejects the request itself: check the settings of {subject}"
 
 
 def _failure(failed: Failed, subject: str) -> StepResult:
