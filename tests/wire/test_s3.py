@@ -421,3 +421,24 @@ def test_setup_requests_are_those_of_a_botocore_client(step: int) -> None:
     assert essence(request)[:3] == expected[:3]
     sdk = {"x-amz-sdk-checksum-algorithm"}
     assert {name for name in expected[3] if name not in sdk} == set(essence(request)[3])
+
+
+def test_a_setting_is_done_when_the_bucket_has_it_among_others() -> None:
+    bucket, lifecycle, block, policy = AWS.setup_steps()
+    assert AWS.read_setup_check(bucket, reply(200)) is True
+    assert AWS.read_setup_check(bucket, reply(404)) is False
+    (statement,) = json.loads(bytes(policy.request.body))["Statement"]
+    more = json.dumps({"Statement": [{"Sid": "Other"}, statement]})
+    assert AWS.read_setup_check(policy, reply(200, more)) is True
+    for other in ("{}", "[]", "no json", '{"Statement": 7}', '{"Statement": []}'):
+        assert AWS.read_setup_check(policy, reply(200, other)) is False
+    assert AWS.read_setup_check(lifecycle, reply(200, bytes(lifecycle.request.body))) is True
+    assert AWS.read_setup_check(lifecycle, reply(200, "<LifecycleConfiguration/>")) is False
+    assert AWS.read_setup_check(block, reply(200, bytes(block.request.body))) is True
+    assert (
+        AWS.read_setup_check(block, reply(404, "<Error><Code>NoSuchPublicAccessBlockConfiguration</Code></Error>"))
+        is False
+    )
+    with pytest.raises(ServiceFault) as caught:
+        AWS.read_setup_check(lifecycle, reply(403))
+    assert caught.value.kind is FaultKind.DENIED

@@ -28,6 +28,7 @@ KEYS = ("00/abc/0/plain", "00/abc/0/Ã© +%20()!'*;:@&=$,?#[]~ a.txt", "00/abc/0/Ã
 class Store:
     """A server with a bucket of its own."""
 
+    pool: PoolPolicy
     s3: S3Provider
     ask: Asker
     checks: bool  # whether it compares checksums
@@ -38,10 +39,11 @@ def run_setup(s3: S3Provider, ask: Asker) -> list[bool]:
 
 
 def made(endpoint_url: str, access_key: str, secret_key: str, checks: bool) -> Store:
-    s3 = S3Provider(PoolPolicy("s3", "us-west-1", f"bucket-{secrets.token_hex(8)}", endpoint_url=endpoint_url))
+    pool = PoolPolicy("s3", "us-west-1", f"bucket-{secrets.token_hex(8)}", endpoint_url=endpoint_url)
+    s3 = S3Provider(pool)
     ask = Asker(s3, access_key, secret_key)
     run_setup(s3, ask)
-    return Store(s3, ask, checks)
+    return Store(pool, s3, ask, checks)
 
 
 @pytest.fixture(params=["seaweedfs", "moto"])
@@ -158,6 +160,21 @@ def test_wrong_credentials_are_denied_and_not_taken_for_absence(seaweedfs: Seawe
 def test_setup_may_be_run_again(store: Store) -> None:
     again = run_setup(store.s3, store.ask)
     assert again == [False, True, not store.checks, True]  # SeaweedFS has no public access block
+
+
+def test_what_setup_did_is_seen_and_what_it_did_not(store: Store) -> None:
+    def checked(s3: S3Provider) -> list[bool]:
+        return [
+            store.ask(step.check, functools.partial(s3.read_setup_check, step))
+            for step in s3.setup_steps()
+            if step.check is not None
+        ]
+
+    assert checked(store.s3) == [True, True, True, True]
+    longer = S3Provider(replace(store.pool, lifespan_days=7))
+    assert checked(longer) == [True, False, True, True]
+    nowhere = S3Provider(replace(store.pool, bucket="bucket-nowhere"))
+    assert checked(nowhere)[:2] == [False, False]
 
 
 def test_listings_are_read_page_by_page(store: Store) -> None:
