@@ -65,15 +65,15 @@ class S3Provider(StorageProvider):
         """None on 404 alone. A reply that lacks its length, ETag or times is no answer at all."""
         if reply.status == 404:
             return None
-        self._aws.parse("HeadObject", reply, "ETag")
-        size = reply.header("content-length") or ""
-        if not _COUNT.match(size):
-            raise nonsense("HeadObject", "a reply without Content-Length")
+        self._aws.check("HeadObject", reply)
+        size, etag = reply.header("content-length") or "", reply.header("etag") or ""
+        if not _COUNT.match(size) or not etag:
+            raise nonsense("HeadObject", "a reply without Content-Length or ETag")
         composite = reply.header("x-amz-checksum-type") == "COMPOSITE"
         crc32c = reply.header("x-amz-checksum-crc32c") or ""
         return StoredObject(
             size=int(size),
-            etag=reply.header("etag") or "",
+            etag=etag,
             life_left_s=self._life_left_s(reply),
             metadata=tuple(
                 (name.removeprefix(META_PREFIX), value) for name, value in reply.headers if name.startswith(META_PREFIX)
