@@ -70,6 +70,14 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Redirect:
+    """The mirror's word on the outcome, and where it sends the client."""
+
+    outcome: str
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
     """What came: the mirror's word on the outcome, where the bytes were, how many, and their SHA-256."""
 
@@ -145,7 +153,7 @@ def purge(file: Path | None, server: str, pool: str | None, url: str) -> None:
     for name in pools:
         target = target_of(file, server, name, url)
         headers = {"Authorization": f"Bearer {token}"}
-        with _sent(urllib3.PoolManager(), "DELETE", target.purge_url, headers) as response:
+        with sent("DELETE", target.purge_url, headers) as response:
             if response.status != 204:
                 raise Failure(f"not purged from {name}: {_problem(response)}")
         console.print(f"purged from {name}")
@@ -156,23 +164,32 @@ def fetch(target: Target, sink: BinaryIO, show: Callable[[int, int | None], None
 
     Raises `Failure` with the problem's reason where the mirror refuses, or the bytes do not come whole.
     """
-    http = urllib3.PoolManager()
-    with _sent(http, "GET", target.redirect_url) as response:
-        location, outcome = response.headers.get("Location"), response.headers.get("Cloud-Mirror", "")
+    return download(redirect_of(target), sink, show)
+
+
+def redirect_of(target: Target) -> Redirect:
+    """Where the mirror sends a client, after it held the request for as long as it saw fit. Raises `Failure`."""
+    with sent("GET", target.redirect_url) as response:
+        location, outcome = response.headers.get("Location"), response.headers.get("Cloud-Mirror", "no outcome")
         if response.status not in _REDIRECTS or not location:
             raise Failure(_problem(response))
-    url = urljoin(target.redirect_url, location)
+    return Redirect(outcome, urljoin(target.redirect_url, location))
+
+
+def download(redirect: Redirect, sink: BinaryIO, show: Callable[[int, int | None], None]) -> Fetched:
+    """Fetch what is behind the redirect. Raises `Failure`."""
+    url = redirect.location
     for _ in range(MOST_HOPS):
-        with _sent(http, "GET", url) as response:
+        with sent("GET", url) as response:
             onward = response.headers.get("Location")
             if response.status in _REDIRECTS and onward:
                 url = urljoin(url, onward)
                 continue
             if response.status != 200:
-                raise Failure(f"{outcome or 'no outcome'}: {_host(url)} answers {response.status}; try again")
+                raise Failure(f"{redirect.outcome}: {_host(url)} answers {response.status}; try again")
             size, sha256 = _write(response, sink, show)
-            return Fetched(outcome, location, size, sha256)
-    raise Failure(f"{outcome}: {_host(url)} redirects more than {MOST_HOPS} times")
+            return Fetched(redirect.outcome, redirect.location, size, sha256)
+    raise Failure(f"{redirect.outcome}: {_host(url)} redirects more than {MOST_HOPS} times")
 
 
 def _write(
@@ -191,14 +208,16 @@ def _write(
 
 
 @contextmanager
-def _sent(
-    http: urllib3.PoolManager, method: str, url: str, headers: dict[str, str] | None = None
-) -> Iterator[urllib3.BaseHTTPResponse]:
-    """The response to one request, unread. The target goes out as it stands: urllib3's own URLs lose dot segments."""
+def sent(method: str, url: str, headers: dict[str, str] | None = None) -> Iterator[urllib3.BaseHTTPResponse]:
+    """The response to one request, unread. Raises `Failure` where there is none, or it breaks off while it is read.
+
+    The target goes out as it stands: urllib3's own URLs lose dot segments.
+    """
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     timeout = urllib3.Timeout(connect=10.0, read=PATIENCE_S)
     fields = {"Accept-Encoding": "identity", "User-Agent": "cloud-mirror", **(headers or {})}
+    http = urllib3.PoolManager()
     try:
         pool = http.connection_from_host(parts.hostname, parts.port, parts.scheme)
         response = pool.urlopen(
