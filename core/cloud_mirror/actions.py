@@ -345,7 +345,8 @@ class WriteEpoch:
 class DropEverything:
     """Delete the entry and its renewal lease, whoever holds them, and publish.
 
-    Answer: `EntryWritten` or `CacheFailed`. With `keep_epoch`, only what names another epoch is deleted: what a copy that began after the purge wrote stays.
+    Answer: `EntryWritten` or `CacheFailed`. With `keep_epoch`, only what names another epoch is deleted: what a copy
+    that began after the purge wrote stays.
     """
 
     keep_epoch: str = ""

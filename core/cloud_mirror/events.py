@@ -64,6 +64,8 @@ class EntryRead:
 class CacheFailed:
     """Redis could not be asked, or would not do it. What was to be written may or may not have been."""
 
+    detail: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimWon:

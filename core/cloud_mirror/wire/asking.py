@@ -84,13 +84,14 @@ def ask(
 ) -> Procedure[Answered[T] | Failed]:
     """Send `request`, signed anew for each try; `read` turns the reply into the answer or raises `ServiceFault`."""
     backoff_s = FIRST_BACKOFF_S
-    for attempt in range(1, attempts + 1):
+    attempt = 1
+    while True:
         outcome = yield from _try_once(service, request, read, timeout_s, attempt)
-        if isinstance(outcome, Answered) or outcome.kind not in _WORTH_RETRYING or attempt == attempts:
-            break
+        if isinstance(outcome, Answered) or outcome.kind not in _WORTH_RETRYING or attempt >= attempts:
+            return outcome
         yield Backoff(backoff_s)
+        attempt += 1
         backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
-    return outcome
 
 
 def _try_once(

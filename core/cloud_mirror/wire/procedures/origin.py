@@ -1,0 +1,123 @@
+"""The origin's part in the procedures: asking for an object's head, and opening it, hop by hop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from cloud_mirror.events import OriginApproved, OriginDeclined, OriginOpened
+from cloud_mirror.origin import (
+    Approve,
+    Asking,
+    Confirm,
+    Decline,
+    Follow,
+    Hop,
+    LengthError,
+    content_length,
+    first,
+    judge,
+)
+from cloud_mirror.reason import Reason
+from cloud_mirror.source import SourceUrl, parse_source
+from cloud_mirror.wire.calls import (
+    BodyOpened,
+    CloseBody,
+    FailureKind,
+    Headers,
+    HttpRequest,
+    OpenBody,
+    Procedure,
+    Route,
+    TransportFailure,
+)
+from cloud_mirror.wire.services import PoolServices
+
+USER_AGENT: Final = "cloud-mirror/1"
+
+_REASONS: Final = {
+    FailureKind.NAME: Reason.ORIGIN_UNREACHABLE,
+    FailureKind.ADDRESS_NOT_ALLOWED: Reason.ADDRESS_NOT_ALLOWED,
+    FailureKind.CONNECT: Reason.ORIGIN_UNREACHABLE,
+    FailureKind.TLS: Reason.ORIGIN_TLS,
+    FailureKind.TIMEOUT: Reason.ORIGIN_TIMEOUT,
+    FailureKind.BROKEN: Reason.ORIGIN_UNREACHABLE,
+    FailureKind.MALFORMED: Reason.ORIGIN_REPLY,
+    FailureKind.TOO_LARGE: Reason.ORIGIN_REPLY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedObject:
+    """An origin's 200, its body not yet read: the shell's name for the body, the reply's head, and its length."""
+
+    body: int
+    url: SourceUrl
+    headers: Headers
+    opened: OriginOpened
+
+
+def reason_of(failure: TransportFailure) -> Reason:
+    """What a failure to reach the origin is called."""
+    return _REASONS.get(failure.kind, Reason.ORIGIN_UNREACHABLE)
+
+
+def check_origin(services: PoolServices, url: str) -> Procedure[OriginApproved | OriginDeclined]:
+    """Does the origin give the object? HEAD, then where HEAD is not believed a GET of the first byte."""
+    outcome = yield from _ask_hops(services, Hop(parse_source(url, len(url)), Asking.HEAD))
+    if isinstance(outcome, OriginDeclined):
+        return outcome
+    _, opened = outcome
+    yield CloseBody(opened.body)
+    return OriginApproved()
+
+
+def open_origin(services: PoolServices, url: str) -> Procedure[OpenedObject | OriginDeclined]:
+    """Ask for the whole object. Its body is open when this returns `OpenedObject`."""
+    outcome = yield from _ask_hops(services, Hop(parse_source(url, len(url)), Asking.GET))
+    if isinstance(outcome, OriginDeclined):
+        return outcome
+    hop, reply = outcome
+    try:
+        length = content_length(reply.headers)
+    except LengthError as error:
+        yield CloseBody(reply.body)
+        return OriginDeclined(Reason.ORIGIN_REPLY, reply.status, str(error))
+    opened = OriginOpened(length, first(reply.headers, "etag") or "", reply.delimited)
+    return OpenedObject(reply.body, hop.url, reply.headers, opened)
+
+
+def _ask_hops(services: PoolServices, hop: Hop) -> Procedure[tuple[Hop, BodyOpened] | OriginDeclined]:
+    """Follow the origin's redirects until it gives the object or a reason why not."""
+    policy = services.policy.source
+    while True:
+        reply = yield OpenBody(_request(hop), Route.ORIGIN, policy.read_timeout_s, policy.connect_timeout_s)
+        if isinstance(reply, TransportFailure):
+            return OriginDeclined(reason_of(reply), None, f"{hop.url.host}: {reply.kind.value}: {reply.detail}")
+        verdict = judge(hop, reply.status, reply.headers, policy, services.rules)
+        if isinstance(verdict, Approve):
+            return hop, reply
+        yield CloseBody(reply.body)
+        match verdict:
+            case Follow(url):
+                asking = Asking.GET if hop.asking is Asking.GET else Asking.HEAD
+                hop = Hop(url, asking, hop.redirects + 1)
+            case Confirm():
+                hop = Hop(hop.url, Asking.FIRST_BYTE, hop.redirects)
+            case Decline(reason, status, retry_after_s):
+                detail = f"{hop.url.host} answered {reply.status} after {hop.redirects} redirects"
+                return OriginDeclined(reason, status, detail, retry_after_s)
+
+
+def _request(hop: Hop) -> HttpRequest:
+    headers = [
+        ("Host", hop.url.host_header),
+        ("User-Agent", USER_AGENT),
+        ("Accept", "*/*"),
+        ("Accept-Encoding", "identity"),
+    ]
+    if hop.asking is Asking.FIRST_BYTE:
+        headers.append(("Range", "bytes=0-0"))
+    method = "HEAD" if hop.asking is Asking.HEAD else "GET"
+    url = hop.url
+    return HttpRequest(method, url.scheme, url.host, url.port, url.target, tuple(headers))

@@ -1,0 +1,162 @@
+"""The store's part in the procedures: epochs, probes, purges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from cloud_mirror import keys
+from cloud_mirror.entry import TOKEN
+from cloud_mirror.events import (
+    CleanedUp,
+    CopyFound,
+    CopyNotFound,
+    EpochRead,
+    EpochWritten,
+    FoundCopy,
+    ProbeFailed,
+    StoreFailed,
+    Swept,
+)
+from cloud_mirror.reason import Reason
+from cloud_mirror.wire.asking import Answered, Failed, ask
+from cloud_mirror.wire.calls import Backoff, HttpReply, HttpRequest, Procedure
+from cloud_mirror.wire.checksums import crc64nvme
+from cloud_mirror.wire.services import PoolServices
+from cloud_mirror.wire.storage import FaultKind, ObjectAttributes, StoredObject
+
+T = TypeVar("T")
+
+PROBE_TIMEOUT_S: Final = 4.0
+WRITE_TIMEOUT_S: Final = 20.0
+PROBE_BACKOFF_S: Final = 0.2
+SETTLED: Final = frozenset({FaultKind.REJECTED, FaultKind.DENIED, FaultKind.CONFLICT})
+"""The store has looked at the request and will not do it: nothing comes of it later."""
+
+META_URL_SHA256: Final = "url-sha256"
+META_COPY_ID: Final = "copy-id"
+
+
+def reason_of(failed: Failed) -> Reason:
+    """What a store's failure is called."""
+    return Reason.STORE_DENIED if failed.denied else Reason.STORE_UNAVAILABLE
+
+
+def failure(failed: Failed, part: int = 0) -> StoreFailed:
+    """A write that failed, and whether anything may still come of it."""
+    settled = failed.kind in SETTLED or (failed.kind is FaultKind.NOT_FOUND and failed.attempts == 1)
+    return StoreFailed(reason_of(failed), f"{failed.code}: {failed.detail}", settled, part)
+
+
+def _probe(
+    services: PoolServices, request: HttpRequest, read: Callable[[HttpReply], T]
+) -> Procedure[Answered[T] | Failed]:
+    """Ask, and once more whatever the failure: a denial too may pass, with fresh credentials."""
+    outcome = yield from ask(services.provider, request, read, timeout_s=PROBE_TIMEOUT_S, attempts=1)
+    if isinstance(outcome, Failed):
+        yield Backoff(PROBE_BACKOFF_S)
+        outcome = yield from ask(services.provider, request, read, timeout_s=PROBE_TIMEOUT_S, attempts=1)
+    return outcome
+
+
+def read_epoch(services: PoolServices, url: str) -> Procedure[EpochRead | ProbeFailed]:
+    """The name that the last purge left, or that of the beginning."""
+    provider = services.provider
+    outcome = yield from _probe(services, provider.get_request(keys.epoch_key(url)), provider.read_get)
+    match outcome:
+        case Failed():
+            return ProbeFailed(reason_of(outcome), f"{outcome.code}: {outcome.detail}")
+        case Answered(body):
+            if body is None:
+                return EpochRead(keys.FIRST_EPOCH)
+            epoch = body.decode("ascii", "replace")
+            if not TOKEN.match(epoch):
+                return ProbeFailed(Reason.STORE_UNAVAILABLE, "the epoch object does not hold an epoch")
+            return EpochRead(epoch)
+
+
+def head_copy(services: PoolServices, url: str, epoch: str) -> Procedure[StoredObject | ProbeFailed | None]:
+    """What the store has under the copy's key, if that is a copy of this URL."""
+    provider = services.provider
+    request = provider.head_request(keys.object_key(url, epoch))
+    outcome = yield from _probe(services, request, provider.read_head)
+    if isinstance(outcome, Failed):
+        return ProbeFailed(reason_of(outcome), f"{outcome.code}: {outcome.detail}")
+    stored = outcome.value
+    if stored is not None and stored.meta(META_URL_SHA256) != keys.url_sha256(url):
+        return None
+    return stored
+
+
+def probe_copy(services: PoolServices, url: str) -> Procedure[CopyFound | CopyNotFound | ProbeFailed]:
+    """The epoch, then the copy under it."""
+    epoch = yield from read_epoch(services, url)
+    if isinstance(epoch, ProbeFailed):
+        return epoch
+    stored = yield from head_copy(services, url, epoch.epoch)
+    match stored:
+        case ProbeFailed():
+            return stored
+        case None:
+            return CopyNotFound(epoch.epoch)
+        case StoredObject():
+            return CopyFound(epoch.epoch, found_copy(stored))
+
+
+def found_copy(stored: StoredObject) -> FoundCopy:
+    """What a machine needs to know of a stored object."""
+    copy_id = stored.meta(META_COPY_ID)
+    return FoundCopy(stored.size, stored.etag, stored.life_left_s, copy_id if TOKEN.match(copy_id) else "")
+
+
+def delete_copy(services: PoolServices, url: str, epoch: str) -> Procedure[CleanedUp]:
+    """Delete the copy under an epoch; what cannot be deleted now, the store's lifecycle rule removes."""
+    provider = services.provider
+    request = provider.delete_request(keys.object_key(url, epoch))
+    yield from ask(provider, request, provider.read_delete, timeout_s=WRITE_TIMEOUT_S)
+    return CleanedUp()
+
+
+def write_epoch(services: PoolServices, url: str, epoch: str) -> Procedure[EpochWritten | StoreFailed]:
+    """Put the new epoch in its place."""
+    provider, body = services.provider, epoch.encode("ascii")
+    request = provider.put_request(
+        keys.epoch_key(url), body, ObjectAttributes(content_type="text/plain"), crc64nvme(body)
+    )
+    outcome = yield from ask(provider, request, provider.read_put, timeout_s=PROBE_TIMEOUT_S)
+    return failure(outcome) if isinstance(outcome, Failed) else EpochWritten()
+
+
+def sweep(services: PoolServices, url: str, keep_epoch: str) -> Procedure[Swept | StoreFailed]:
+    """Abort the URL's uploads, then delete its objects, but for those of the epoch that is to stay."""
+    provider, prefix = services.provider, keys.object_prefix(url)
+    kept = f"{prefix}{keep_epoch}/"
+    marker = ""
+    while True:
+        request = provider.list_uploads_request(prefix, marker)
+        uploads = yield from ask(provider, request, provider.read_list_uploads, timeout_s=WRITE_TIMEOUT_S)
+        if isinstance(uploads, Failed):
+            return failure(uploads)
+        for upload in uploads.value.uploads:
+            if not upload.key.startswith(kept):
+                abort = provider.abort_upload_request(upload.key, upload.upload_id)
+                aborted = yield from ask(provider, abort, provider.read_abort_upload, timeout_s=WRITE_TIMEOUT_S)
+                if isinstance(aborted, Failed):
+                    return failure(aborted)
+        marker = uploads.value.next_marker
+        if not marker:
+            break
+    while True:
+        request = provider.list_objects_request(prefix, marker)
+        objects = yield from ask(provider, request, provider.read_list_objects, timeout_s=WRITE_TIMEOUT_S)
+        if isinstance(objects, Failed):
+            return failure(objects)
+        for key in objects.value.keys:
+            if not key.startswith(kept):
+                delete = provider.delete_request(key)
+                deleted = yield from ask(provider, delete, provider.read_delete, timeout_s=WRITE_TIMEOUT_S)
+                if isinstance(deleted, Failed):
+                    return failure(deleted)
+        marker = objects.value.next_marker
+        if not marker:
+            return Swept()
