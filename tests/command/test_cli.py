@@ -1,5 +1,6 @@
 """The command itself: what it prints, and with which status it ends."""
 
+import errno
 import hashlib
 import json
 import signal
@@ -326,6 +327,7 @@ class FakeShell:
 
     answers: list[object] = field(default_factory=list)
     runs: list[tuple[bool, bool, tuple[str, ...] | None]] = field(default_factory=list)
+    fault: Exception | None = None
 
     def perform(self, *_: object) -> object:
         return self.answers.pop(0)
@@ -337,6 +339,8 @@ class FakeShell:
         self, _: object, *, front_end: bool, back_end: bool, pools: tuple[str, ...] | None, ready: Callable[[str], None]
     ) -> int:
         ready("http://here")
+        if self.fault is not None:
+            raise self.fault
         self.runs.append((front_end, back_end, pools))
         return 0
 
@@ -360,6 +364,24 @@ def test_serve_work_and_all_run_what_they_say(shell: FakeShell) -> None:
         (False, True, ("s3_eu-west-1", "s3_us-west-1")),
         (True, True, None),
     ]
+
+
+def test_a_port_that_is_taken_is_one_line(shell: FakeShell) -> None:
+    configure()
+    shell.fault = OSError(errno.EADDRINUSE, "in use")
+    assert refused(run("serve")).startswith("127.0.0.1:8123: another process listens there; choose another with --port")
+
+
+@pytest.mark.parametrize("fault", [ValueError("https://u:hunter2@h/"), OSError(errno.EIO, "broken")])
+def test_a_fault_of_the_shell_is_logged_and_not_shown(
+    shell: FakeShell, fault: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure()
+    shell.fault = fault
+    result = run("serve")
+    assert (result.exit_code, result.output) == (1, "")
+    assert caplog.records[-1].getMessage() == "ended by a fault of its own"
+    assert caplog.records[-1].exc_info is not None
 
 
 def test_setup_shows_every_step_and_fails_with_one(shell: FakeShell) -> None:

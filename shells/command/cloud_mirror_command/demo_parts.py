@@ -227,7 +227,7 @@ def _environment() -> dict[str, str]:
 
 def _setup(config: Path, shell: ShellName) -> None:
     line = _command(config, "setup", "--shell", shell.value)
-    done = subprocess.run(line, env=_environment(), capture_output=True, text=True, check=False)  # noqa: S603  # ours
+    done = subprocess.run(line, env=_environment(), capture_output=True, text=True, check=False)  # noqa: S603  # our own words
     if done.returncode:
         raise Failure(f"`cloud-mirror setup` failed: {done.stdout} {done.stderr}")
 
@@ -237,7 +237,7 @@ def _mirror(config: Path, shell: ShellName, log: Path) -> Iterator[subprocess.Po
     """A front end and a back end as a process of their own, in a group of its own: Ctrl-C is for the demo to hear."""
     line = _command(config, "all", "--shell", shell.value)
     with log.open("wb") as file:
-        process = subprocess.Popen(line, env=_environment(), stdout=file, stderr=file, start_new_session=True)  # noqa: S603  # ours
+        process = subprocess.Popen(line, env=_environment(), stdout=file, stderr=file, start_new_session=True)  # noqa: S603  # our own words
     try:
         yield process
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 from collections.abc import Sequence
@@ -49,7 +50,14 @@ def run(
     def ready(url: str) -> None:
         _LOG.info("listening", extra={"url": url, "shell": shell_name.value})
 
-    return shell.run(policy, front_end=front_end, back_end=back_end, pools=names, ready=ready)
+    try:
+        return shell.run(policy, front_end=front_end, back_end=back_end, pools=names, ready=ready)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            where = f"{policy.server.host}:{policy.server.port}"
+            raise Complaint(f"{where}: another process listens there; choose another with --port") from error
+        _LOG.exception("ended by a fault of its own")  # a log line, so that no secret shows in a traceback
+        return EXIT_FAILED
 
 
 def setup(policy: Policy, shell_name: ShellName) -> int:
