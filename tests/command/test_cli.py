@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import importlib
 import json
 import signal
 import subprocess
@@ -173,6 +174,15 @@ def test_a_shell_that_is_not_there_is_said(shell: str) -> None:
     assert refused(run("serve", "--shell", shell)) == (
         f"--shell {shell}: this version has no such shell; choose --shell asyncio"
     )
+
+
+def test_a_shell_without_its_libraries_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacks(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'aiohttp'", name="aiohttp")
+
+    monkeypatch.setattr(importlib, "import_module", lacks)
+    configure()
+    assert refused(run("serve")) == "--shell asyncio: aiohttp is missing; run: pip install 'cloud-mirror[asyncio]'"
 
 
 def test_a_service_that_no_class_implements_is_said() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +18,9 @@ WIDTH: Final = 160
 
 
 def console_for_people(*, stderr: bool = False) -> Console:
-    """A console that does not break lines for want of a terminal."""
-    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH)
+    """A console that takes text as it is, and does not break lines early for want of a terminal."""
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else WIDTH
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
 def policy_of(file: Path | None, *, host: str | None = None, port: int | None = None) -> Policy:

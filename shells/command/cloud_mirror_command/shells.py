@@ -70,25 +70,19 @@ def load_shell(name: ShellName) -> Shell:
     try:
         return cast(Shell, importlib.import_module(package))
     except ModuleNotFoundError as error:
-        if error.name == package:
-            remedy = f"--shell {name.value}: this version has no such shell; choose --shell asyncio"
+        if error.name == package and name is not ShellName.ASYNCIO:
+            remedy = "this version has no such shell; choose --shell asyncio"
         else:
-            remedy = f"--shell {name.value}: {error.name} is missing; run: pip install 'cloud-mirror[{name.value}]'"
-        raise Complaint(remedy) from error
+            remedy = f"{error.name} is missing; run: pip install 'cloud-mirror[{name.value}]'"
+        raise Complaint(f"--shell {name.value}: {remedy}") from error
 
 
 def parts(policy: Policy) -> tuple[Mapping[str, StorageProvider], JobQueue]:
-    """Every pool's store, by the pool's name, and the queue. Raises `Complaint` where the policy names none."""
+    """Every pool's store, by the pool's name, and the queue. Raises `Complaint` where one cannot be made."""
     from cloud_mirror.wire.providers import provider_for
     from cloud_mirror.wire.sqs import SqsQueue
 
-    stores = {}
-    for index, pool in enumerate(policy.pools):
-        try:
-            stores[pool.name] = provider_for(pool)
-        except (LookupError, ValueError) as error:
-            raise Complaint(f"configuration: pool[{index}] ({pool.name}): {error}") from error
     try:
-        return stores, SqsQueue(policy.queue)
+        return {pool.name: provider_for(pool) for pool in policy.pools}, SqsQueue(policy.queue)
     except ValueError as error:
-        raise Complaint(f"configuration: queue: {error}") from error
+        raise Complaint(f"configuration: {error}") from error
