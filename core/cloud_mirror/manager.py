@@ -12,7 +12,7 @@ from cloud_mirror import copy_table, keys, lease, redirect_table
 from cloud_mirror.actions import Refuse, Response, Slot, ToCopy, ToOrigin
 from cloud_mirror.http_api import Answer, Outcome, problem, redirect_answer
 from cloud_mirror.plan import plan_for
-from cloud_mirror.policy import Policy, PoolPolicy
+from cloud_mirror.policy import OnDeadline, Policy, PoolPolicy
 from cloud_mirror.reason import Reason
 
 
@@ -63,6 +63,15 @@ class CacheManager:
     def entry_key(self, url: str) -> str:
         """The Redis key of the URL's entry; notices of it carry the same."""
         return keys.entry_key(self.pool.name, url)
+
+    def turn_away(self, held: int, draining: bool) -> Response | None:
+        """What a new request gets at once where it cannot be taken on: this process holds `held`, or is to stop."""
+        if not draining and held < self.policy.server.max_waiters:
+            return None
+        reason = Reason.DRAINING if draining else Reason.TOO_MANY_WAITERS
+        if self.policy.server.on_deadline is OnDeadline.FAIL:
+            return Refuse(reason, reason.status)
+        return ToOrigin(reason)
 
     def location(self, url: str, epoch: str) -> str:
         """Where the copy of a URL stands, under `epoch`."""

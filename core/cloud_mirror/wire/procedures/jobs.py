@@ -46,6 +46,8 @@ HEALTH_URL: Final = "https://cloud-mirror.invalid/health"
 
 def send_job(services: PoolServices, url: str, epoch: str) -> Procedure[JobSent | JobFailed]:
     """Put a job in the pool's queue."""
+    if not services.queue_url:
+        return JobFailed("the pool's queue has not been found yet")
     body = to_body(Job(services.pool.name, url, epoch))
     request = services.queue.send_request(services.queue_url, body)
     outcome = yield from ask(services.queue, request, services.queue.read_send, timeout_s=QUEUE_TIMEOUT_S, attempts=2)

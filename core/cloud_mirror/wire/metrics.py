@@ -1,0 +1,67 @@
+"""What a process counts, and how Prometheus reads it. One registry a process, the same names in every shell."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from cloud_mirror.actions import Refuse, Response, ToCopy
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+COPY_SECONDS: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
+
+
+class Metrics:
+    """The counters. Labels are few and bounded: pools, outcomes and reason codes, never URLs."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self.requests = Counter(
+            "cloud_mirror_requests",
+            "Requests for a URL, by how they were answered.",
+            ("pool", "outcome", "reason"),
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "cloud_mirror_request_seconds",
+            "From a request's head to its answer.",
+            ("pool", "outcome"),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.waiters = Gauge("cloud_mirror_waiters", "Requests being held now.", registry=registry)
+        self.copies = Counter(
+            "cloud_mirror_copies", "Copies that ended.", ("pool", "result", "reason"), registry=registry
+        )
+        self.copy_bytes = Counter("cloud_mirror_copy_bytes", "Bytes read from origins.", ("pool",), registry=registry)
+        self.copy_seconds = Histogram(
+            "cloud_mirror_copy_seconds",
+            "From a job's receipt to its end.",
+            ("pool",),
+            buckets=COPY_SECONDS,
+            registry=registry,
+        )
+        self.copying = Gauge("cloud_mirror_copying", "Copies under way now.", ("pool",), registry=registry)
+        self.jobs = Counter(
+            "cloud_mirror_jobs", "Queue messages, by what was done with them.", ("pool", "event"), registry=registry
+        )
+        self.purges = Counter("cloud_mirror_purges", "Purges, by result.", ("pool", "result"), registry=registry)
+
+    def answered(self, pool: str, response: Response, seconds: float) -> None:
+        """A request was answered."""
+        match response:
+            case ToCopy(_, outcome, reason):
+                word = outcome.value
+            case Refuse(reason):
+                word = "refused"
+            case _:
+                word, reason = "origin", response.reason
+        self.requests.labels(pool, word, reason.code).inc()
+        self.request_seconds.labels(pool, word).observe(seconds)
+
+    def text(self) -> bytes:
+        """The exposition, in the text format."""
+        return generate_latest(self.registry)

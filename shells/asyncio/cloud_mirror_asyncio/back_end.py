@@ -1,0 +1,203 @@
+"""Makes copies: takes jobs, drives a copy machine and a lease machine for each, and attends to dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Coroutine
+
+from cloud_mirror import copy, lease
+from cloud_mirror.actions import (
+    Acknowledge,
+    Acquire,
+    CopyAction,
+    DeferJob,
+    KeepLease,
+    LeaseAction,
+    ReportLeaseLost,
+    WaitForTick,
+)
+from cloud_mirror.copy_table import Phase, State
+from cloud_mirror.events import CopyEvent, DrainBegun, JobReceived, KeepingBegun, LeaseEvent, LeaseLost, TickCame
+from cloud_mirror.message import Job, MessageError
+from cloud_mirror.wire.calls import CloseBody
+from cloud_mirror.wire.cargo import Cargo, Lease
+from cloud_mirror.wire.metrics import Metrics
+from cloud_mirror.wire.procedures import copy as copy_procedures
+from cloud_mirror.wire.procedures import jobs
+from cloud_mirror.wire.procedures import lease as lease_procedures
+from cloud_mirror.wire.queue import Delivery
+from cloud_mirror.wire.services import PoolServices
+from cloud_mirror_asyncio.runtime import Runtime
+
+log = logging.getLogger("cloud_mirror.back_end")
+
+
+class Copy:
+    """Drives one copy machine, and beside it the lease machine that it starts."""
+
+    def __init__(self, runtime: Runtime, services: PoolServices, job: Job, receipt: str) -> None:
+        self._runtime = runtime
+        self._services = services
+        self.cargo = Cargo(job.url, receipt)
+        self.state: State = services.manager.copy(secrets.token_urlsafe(12), secrets.token_urlsafe(12))
+        self.settled_by: Acknowledge | DeferJob | None = None
+        self._inbox: asyncio.Queue[CopyEvent] = asyncio.Queue()
+        self._acquiring_s = 0.0
+
+    def tell(self, event: CopyEvent) -> None:
+        """Something happened to this copy."""
+        self._inbox.put_nowait(event)
+
+    async def run(self, received: JobReceived) -> None:
+        """Drive the machine to its end."""
+        self.tell(received)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                keepers: list[asyncio.Task[None]] = []
+                while self.state.phase is not Phase.DONE:
+                    self.state, actions = copy.step(self.state, await self._inbox.get())
+                    for action in actions:
+                        task = tasks.create_task(self._perform(action))
+                        if isinstance(action, KeepLease):
+                            keepers.append(task)
+                for keeper in keepers:
+                    keeper.cancel()
+        finally:
+            if self.cargo.body is not None:
+                await self._runtime.http.close_body(CloseBody(self.cargo.body))
+
+    async def _perform(self, action: CopyAction) -> None:
+        match action:
+            case KeepLease():
+                await self._keep_lease(action)
+                return
+            case Acquire():
+                self._acquiring_s = time.monotonic()
+            case Acknowledge() | DeferJob():
+                self.settled_by = action
+            case _:
+                pass
+        self.tell(await self._runtime.perform(copy_procedures.perform(self._services, self.cargo, action)))
+
+    async def _keep_lease(self, keep: KeepLease) -> None:
+        """Drive the lease machine until the copy ends or the lease is lost."""
+        state = self._services.manager.lease(keep.slot, keep.token)
+        self.cargo.lease = Lease(keep.slot, keep.token, state.lease_s)
+        state, actions = lease.step(state, KeepingBegun(self._acquiring_s))
+        while actions:
+            (action,) = actions
+            if isinstance(action, ReportLeaseLost):
+                self.tell(LeaseLost())
+                return
+            state, actions = lease.step(state, await self._answer(action))
+
+    async def _answer(self, action: LeaseAction) -> LeaseEvent:
+        if isinstance(action, WaitForTick):
+            await asyncio.sleep(action.for_s)
+            return TickCame(time.monotonic())
+        cargo = self.cargo
+        return await self._runtime.perform(lease_procedures.perform(self._services, cargo.url, cargo.receipt, action))
+
+
+class BackEnd:
+    """The workers of all pools of a process."""
+
+    def __init__(self, runtime: Runtime, services: dict[str, PoolServices], metrics: Metrics) -> None:
+        self._runtime = runtime
+        self._services = services
+        self._metrics = metrics
+        self._copies: set[Copy] = set()
+        self._copying: set[asyncio.Task[None]] = set()
+
+    def loops(self) -> list[Coroutine[None, None, None]]:
+        """What runs for as long as the process takes jobs: two loops a pool."""
+        return [loop for pool in self._services for loop in (self._take_jobs(pool), self._attend_dead_letters(pool))]
+
+    async def drain(self) -> None:
+        """Give unfinished jobs back; come back when none is left."""
+        for unfinished in tuple(self._copies):
+            unfinished.tell(DrainBegun())
+        if self._copying:
+            await asyncio.wait(tuple(self._copying))
+
+    async def _take_jobs(self, pool: str) -> None:
+        """Never more jobs than there are free slots."""
+        services = self._services[pool]
+        slots = services.policy.worker.concurrency
+        running: set[asyncio.Task[None]] = set()
+        while True:
+            while len(running) >= slots:
+                _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            running = {task for task in running if not task.done()}
+            received = await self._runtime.perform(jobs.receive_jobs(services, slots - len(running)))
+            self._note(pool, received)
+            for delivery in received.deliveries:
+                task = asyncio.create_task(self._handle(services, delivery))
+                running.add(task)
+                self._copying.add(task)
+                task.add_done_callback(self._copying.discard)
+
+    async def _attend_dead_letters(self, pool: str) -> None:
+        services = self._services[pool]
+        while True:
+            received = await self._runtime.perform(jobs.receive_dead_letters(services))
+            self._note(pool, received)
+            for delivery in received.deliveries:
+                token = secrets.token_urlsafe(12)
+                done = await self._runtime.perform(jobs.attend_dead_letter(services, delivery, token))
+                log.error("a job was given up", extra={"pool": pool, "kept": done, "message_id": delivery.message_id})
+                self._metrics.jobs.labels(pool, "given-up").inc()
+
+    def _note(self, pool: str, received: jobs.Received) -> None:
+        if received.trouble:
+            log.warning("no jobs are taken", extra={"pool": pool, "trouble": received.trouble})
+        self._metrics.jobs.labels(pool, "received").inc(len(received.deliveries))
+
+    async def _handle(self, services: PoolServices, delivery: Delivery) -> None:
+        """One delivery, from receipt to its end. What breaks here ends this copy and no other."""
+        pool = services.pool.name
+        try:
+            job = jobs.read_job(services, delivery)
+            if isinstance(job, MessageError):
+                buried = await self._runtime.perform(jobs.bury(services, delivery, str(job)))
+                log.error("a message is no job", extra={"pool": pool, "why": str(job), "buried": buried})
+                self._metrics.jobs.labels(pool, "buried").inc()
+            else:
+                await self._copy(services, job, delivery)
+        except Exception:
+            log.exception("a copy broke off; its job comes back by itself", extra={"pool": pool})
+            self._metrics.copies.labels(pool, "broken", "internal-error").inc()
+
+    async def _copy(self, services: PoolServices, job: Job, delivery: Delivery) -> None:
+        pool, began_s = services.pool.name, time.monotonic()
+        running = Copy(self._runtime, services, job, delivery.receipt)
+        self._copies.add(running)
+        with self._metrics.copying.labels(pool).track_inprogress():
+            try:
+                await running.run(JobReceived(job.url, job.epoch, delivery.receive_count))
+            finally:
+                self._copies.discard(running)
+        state, seconds = running.state, time.monotonic() - began_s
+        result = "failed" if state.fault else "done" if isinstance(running.settled_by, Acknowledge) else "left"
+        reason = state.fault.code if state.fault else ""
+        self._metrics.copies.labels(pool, result, reason).inc()
+        self._metrics.copy_bytes.labels(pool).inc(running.cargo.total_bytes)
+        self._metrics.copy_seconds.labels(pool).observe(seconds)
+        settled = type(running.settled_by).__name__ if running.settled_by else "none"
+        log.info(
+            "a copy ended",
+            extra={
+                "pool": pool,
+                "url": job.url,
+                "result": result,
+                "reason": reason,
+                "detail": state.detail,
+                "bytes": running.cargo.total_bytes,
+                "seconds": round(seconds, 3),
+                "settled": settled,
+                "attempt": delivery.receive_count,
+            },
+        )

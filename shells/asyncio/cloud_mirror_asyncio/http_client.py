@@ -1,0 +1,212 @@
+"""HTTP by aiohttp: one session for store and queue, one for origins, under the address guard."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+from yarl import URL
+
+from cloud_mirror.address import is_allowed_address
+from cloud_mirror.wire.calls import (
+    BodyOpened,
+    BodyRead,
+    CloseBody,
+    Done,
+    FailureKind,
+    Headers,
+    HttpExchange,
+    HttpReply,
+    HttpRequest,
+    OpenBody,
+    ReadBody,
+    Route,
+    TransportFailure,
+)
+
+UPLOAD_PIECE_BYTES: Final = 256 * 1024
+BUFFER_BYTES: Final = 512 * 1024
+_SKIPPED: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+class AddressRefusedError(OSError):
+    """The guard let no address of a host pass."""
+
+
+class _GuardedResolver(AbstractResolver):
+    """Names only addresses that pass the guard; a host that has none is refused, which is not the same as unknown."""
+
+    def __init__(self, allow_private: bool) -> None:
+        self._resolver = ThreadedResolver()
+        self._allow_private = allow_private
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await self._resolver.resolve(host, port, family)
+        allowed = [result for result in found if is_allowed_address(result["host"], self._allow_private)]
+        if found and not allowed:
+            raise AddressRefusedError(f"no address of {host} may be contacted")
+        return allowed
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+class HttpClient:
+    """Performs the HTTP calls. Opened inside a running event loop; `close` it there."""
+
+    def __init__(self, allow_private: bool) -> None:
+        self._allow_private = allow_private
+        self._numbers = itertools.count(1)
+        self._bodies: dict[int, aiohttp.ClientResponse] = {}
+        guarded = aiohttp.TCPConnector(
+            resolver=_GuardedResolver(allow_private), socket_factory=self._guarded_socket, limit=0
+        )
+        self._sessions = {
+            Route.SERVICE: self._session(aiohttp.TCPConnector(limit=0)),
+            Route.ORIGIN: self._session(guarded),
+        }
+
+    @staticmethod
+    def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=_SKIPPED,
+            trust_env=False,
+            read_bufsize=BUFFER_BYTES,
+        )
+
+    def _guarded_socket(self, address_info: tuple[Any, ...]) -> socket.socket:
+        """A socket for an address that was checked just before it is connected to, whoever resolved it."""
+        family, kind, protocol, _, address = address_info
+        if not is_allowed_address(str(address[0]), self._allow_private):
+            raise AddressRefusedError(f"{address[0]} may not be contacted")
+        return socket.socket(family, kind, protocol)
+
+    async def close(self) -> None:
+        """Close every body and connection."""
+        for response in self._bodies.values():
+            response.close()
+        self._bodies.clear()
+        for session in self._sessions.values():
+            await session.close()
+
+    async def exchange(self, call: HttpExchange) -> HttpReply | TransportFailure:
+        """Send a request, read the whole reply."""
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                response = await self._send(call.request, call.route, call.connect_timeout_s)
+                async with response:
+                    body = await response.content.read(call.max_body_bytes + 1)
+                    while len(body) <= call.max_body_bytes:
+                        more = await response.content.read(call.max_body_bytes + 1 - len(body))
+                        if not more:
+                            return HttpReply(response.status, _headers(response), body)
+                        body += more
+                    response.close()
+                    return TransportFailure(FailureKind.TOO_LARGE, f"more than {call.max_body_bytes} bytes")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return _failure(error)
+
+    async def open_body(self, call: OpenBody) -> BodyOpened | TransportFailure:
+        """Send a request, read the reply's head."""
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                response = await self._send(call.request, call.route, call.connect_timeout_s)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return _failure(error)
+        number = next(self._numbers)
+        self._bodies[number] = response
+        headers = _headers(response)
+        names = dict(headers)
+        delimited = "content-length" in names or "chunked" in names.get("transfer-encoding", "").lower()
+        return BodyOpened(number, response.status, headers, delimited or call.request.method == "HEAD")
+
+    async def read_body(self, call: ReadBody) -> BodyRead | TransportFailure:
+        """Feed the collector until it is full or the body ends."""
+        response = self._bodies.get(call.body)
+        if response is None:
+            return TransportFailure(FailureKind.BROKEN, "the body was closed")
+        try:
+            while True:
+                async with asyncio.timeout(call.idle_timeout_s):
+                    piece = await response.content.readany()
+                if call.body not in self._bodies:
+                    return TransportFailure(FailureKind.BROKEN, "the body was closed")
+                if not piece:
+                    return BodyRead(ended=True)
+                if call.collector.feed(piece):
+                    return BodyRead(ended=False)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return _failure(error)
+
+    async def close_body(self, call: CloseBody) -> Done:
+        """Give a body up. One that was read to its end leaves its connection for the next request."""
+        response = self._bodies.pop(call.body, None)
+        if response is not None:
+            if response.content.at_eof():
+                response.release()
+            else:
+                response.close()
+        return Done()
+
+    async def _send(self, request: HttpRequest, route: Route, connect_timeout_s: float) -> aiohttp.ClientResponse:
+        headers = dict(request.headers)
+        data: bytes | memoryview | AsyncIterator[memoryview] | None = request.body if len(request.body) else None
+        if len(request.body) > UPLOAD_PIECE_BYTES:
+            headers.setdefault("Content-Length", str(len(request.body)))
+            data = _pieces(request.body)
+        return await self._sessions[route].request(
+            request.method,
+            URL(request.url, encoded=True),
+            headers=headers,
+            data=data,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
+        )
+
+
+async def _pieces(body: bytes | memoryview) -> AsyncIterator[memoryview]:
+    """A large body in pieces, so that other tasks have their turn between two."""
+    view = memoryview(body)
+    for start in range(0, len(view), UPLOAD_PIECE_BYTES):
+        yield view[start : start + UPLOAD_PIECE_BYTES]
+
+
+def _headers(response: aiohttp.ClientResponse) -> Headers:
+    return tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.raw_headers)
+
+
+def _failure(error: Exception) -> TransportFailure:
+    """Which kind of failure an exception of aiohttp's is."""
+    detail = f"{type(error).__name__}: {error}"
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or getattr(chain[-1], "os_error", None)) is not None and cause not in chain:
+        chain.append(cause)
+    if any(isinstance(link, AddressRefusedError) for link in chain):
+        kind = FailureKind.ADDRESS_NOT_ALLOWED
+    elif isinstance(error, aiohttp.ClientSSLError | ssl.SSLError | ssl.CertificateError):
+        kind = FailureKind.TLS
+    elif isinstance(error, TimeoutError):
+        kind = FailureKind.TIMEOUT
+    elif isinstance(error, aiohttp.ClientConnectorDNSError):
+        kind = FailureKind.NAME
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        kind = FailureKind.CONNECT
+    elif isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL) or not isinstance(
+        error, aiohttp.ClientError | OSError
+    ):
+        kind = FailureKind.MALFORMED
+    else:
+        kind = FailureKind.BROKEN
+    return TransportFailure(kind, detail)

@@ -1,0 +1,134 @@
+"""`Mirror`: one process's front end and back end, wired. What an application embeds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cloud_mirror import keys
+from cloud_mirror.actions import Response
+from cloud_mirror.http_api import Answer, problem, purged_answer
+from cloud_mirror.policy import Policy
+from cloud_mirror.purge import State as PurgeState
+from cloud_mirror.reason import Reason
+from cloud_mirror.wire.metrics import Metrics
+from cloud_mirror.wire.procedures.purge import purge
+from cloud_mirror.wire.services import connect, find_queues
+from cloud_mirror.wire.sqs import SqsQueue
+from cloud_mirror_asyncio.back_end import BackEnd
+from cloud_mirror_asyncio.front_end import FrontEnd
+from cloud_mirror_asyncio.runtime import Runtime
+
+FIND_AGAIN_S: Final = 2.0
+
+log = logging.getLogger("cloud_mirror.mirror")
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What a process does; `pools` narrows the back end to some pools (None: all)."""
+
+    front_end: bool = True
+    back_end: bool = True
+    pools: tuple[str, ...] | None = None
+
+
+class Mirror:
+    """Made and used inside one running event loop: `async with Mirror(policy, roles) as mirror`."""
+
+    def __init__(self, policy: Policy, roles: Roles | None = None) -> None:
+        self.policy = policy
+        self.roles = roles if roles is not None else Roles(back_end=False)
+        self.metrics = Metrics()
+        self.services = connect(policy, None, SqsQueue(policy.queue))
+        self._runtime = Runtime(policy, tuple(keys.channel(pool.name) for pool in policy.pools))
+        self._front_end = FrontEnd(self._runtime, self.services, self.metrics)
+        self._back_end: BackEnd | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Mirror:
+        """Start the subscription and the workers."""
+        self._start(self._runtime.notices.listen())
+        self._start(self._find_queues())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop at once; `drain` first to stop gently."""
+        await self._stop_tasks()
+        await self._runtime.close()
+
+    async def redirect(self, pool: str, url: str) -> Response:
+        """Where to send a request for a canonical URL that the rules allow (`SourceRules.admit`)."""
+        return await self._front_end.redirect(pool, url)
+
+    async def purge(self, pool: str, url: str) -> PurgeState:
+        """Purge a canonical URL; see `cloud_mirror.purge` for what holds once it is done."""
+        state = await self._runtime.perform(purge(self.services[pool], url, secrets.token_urlsafe(12)))
+        self.metrics.purges.labels(pool, state.reason.code if state.reason else "done").inc()
+        if state.reason is not None:
+            log.error("a purge failed", extra={"pool": pool, "reason": state.reason.code, "detail": state.detail})
+        return state
+
+    async def purge_answer(self, pool: str, url: str) -> Answer:
+        """The HTTP answer to a purge. A purge that was begun goes on although its client leaves."""
+        state = await asyncio.shield(asyncio.create_task(self.purge(pool, url)))
+        if state.reason is None:
+            return purged_answer()
+        return problem(state.reason, status=Reason.CACHE_UNAVAILABLE.status, headers=(("Retry-After", "2"),))
+
+    def readiness(self) -> dict[str, bool]:
+        """Which parts are ready for requests."""
+        return {
+            "accepting": not self._front_end.draining,
+            "queues": all(services.queue_url != "" for services in self.services.values()),
+        }
+
+    async def drain(self) -> None:
+        """Answer all waiters now, give unfinished jobs back, and come back when nothing is under way."""
+        self._front_end.draining = True
+        await self._stop_tasks()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._front_end.drain())
+            if self._back_end is not None:
+                tasks.create_task(self._back_end.drain())
+
+    async def _find_queues(self) -> None:
+        """Find the queues, however long that takes; the back end starts with them."""
+        missing = set(self.services)
+        said: dict[str, str] = {}
+        while missing:
+            for pool in sorted(missing):
+                found = await self._runtime.perform(find_queues(self.services[pool]))
+                if not isinstance(found, str):
+                    self.services[pool] = found
+                    missing.discard(pool)
+                elif said.get(pool) != found:
+                    said[pool] = found
+                    log.error("a queue is missing", extra={"pool": pool, "trouble": found})
+            if missing:
+                await asyncio.sleep(FIND_AGAIN_S)
+        if self.roles.back_end:
+            named = self.roles.pools if self.roles.pools is not None else tuple(self.services)
+            self._back_end = BackEnd(self._runtime, {pool: self.services[pool] for pool in named}, self.metrics)
+            for loop in self._back_end.loops():
+                self._start(loop)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.critical("a part of the mirror broke off", exc_info=task.exception())
+
+    async def _stop_tasks(self) -> None:
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

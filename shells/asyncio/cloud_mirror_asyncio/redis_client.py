@@ -1,0 +1,130 @@
+"""Redis by redis.asyncio: commands over a bounded pool, and one subscription for all pools' channels."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from redis import asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from cloud_mirror.policy import RedisPolicy
+from cloud_mirror.wire.calls import FailureKind, RedisCommand, RedisRefusal, RedisReply, TransportFailure
+from cloud_mirror.wire.notices import NoticeBoard
+
+CONNECTIONS: Final = 32
+RESUBSCRIBE_S: Final = 0.3
+HEALTH_S: Final = 5.0
+
+log = logging.getLogger("cloud_mirror.redis")
+
+
+class RedisClient:
+    """Performs `RedisCommand`. Nothing is retried here: whether a write was done is for the machines to find out."""
+
+    def __init__(self, policy: RedisPolicy) -> None:
+        pool = redis.BlockingConnectionPool.from_url(
+            policy.url,
+            max_connections=CONNECTIONS,
+            timeout=policy.timeout_s,
+            socket_timeout=policy.timeout_s,
+            socket_connect_timeout=policy.timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        self._redis = redis.Redis.from_pool(pool)
+        self._redis.response_callbacks.clear()  # replies as Redis sent them: the wire reads them
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._redis.aclose()
+
+    async def command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
+        """Send one command, read its reply."""
+        try:
+            reply: Any = await self._redis.execute_command(*call.words)  # type: ignore[no-untyped-call]  # redis-py's own
+            return RedisReply(reply)
+        except NoScriptError as error:
+            return RedisRefusal(f"NOSCRIPT {error}")
+        except ResponseError as error:
+            return RedisRefusal(str(error))
+        except (TimeoutError, redis.TimeoutError) as error:
+            return TransportFailure(FailureKind.TIMEOUT, str(error))
+        except (RedisError, OSError) as error:
+            return TransportFailure(FailureKind.BROKEN, str(error))
+
+
+class Notices:
+    """Hears the pools' channels, and wakes those who wait for a key."""
+
+    def __init__(self, policy: RedisPolicy, channels: tuple[str, ...]) -> None:
+        self.board = NoticeBoard()
+        self.connected = asyncio.Event()
+        self._policy = policy
+        self._channels = channels
+        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+
+    async def listen(self) -> None:
+        """Keep the subscription for as long as the task lives."""
+        while True:
+            try:
+                await self._listen_once()
+            except (RedisError, OSError) as error:
+                if self.connected.is_set():
+                    log.warning("the subscription broke: %s", error)
+            self.connected.clear()
+            self._lost()
+            await asyncio.sleep(RESUBSCRIBE_S)
+
+    async def _listen_once(self) -> None:
+        client = redis.Redis.from_url(
+            self._policy.url,
+            socket_timeout=self._policy.timeout_s,
+            socket_connect_timeout=self._policy.timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=HEALTH_S,
+            protocol=2,
+        )
+        async with client, client.pubsub() as pubsub:
+            await pubsub.subscribe(*self._channels)
+            while True:
+                message = await pubsub.get_message(timeout=HEALTH_S)
+                if message is None:
+                    continue
+                if message["type"] == "subscribe":
+                    self.connected.set()
+                    self._lost()
+                elif message["type"] == "message":
+                    self._heard(message["data"].decode("utf-8", "replace"))
+
+    async def wait(self, entry_key: str, sequence: int, timeout_s: float) -> None:
+        """Return once a notice of the key later than `sequence` came, or the time is up."""
+        if self.board.is_later(entry_key, sequence):
+            return
+        future = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(entry_key, set())
+        waiting.add(future)
+        try:
+            await asyncio.wait((future,), timeout=timeout_s)
+        finally:
+            waiting.discard(future)
+            if not waiting:
+                self._waiting.pop(entry_key, None)
+
+    def _heard(self, entry_key: str) -> None:
+        self.board.heard(entry_key)
+        self._wake(self._waiting.get(entry_key, ()))
+
+    def _lost(self) -> None:
+        self.board.lost()
+        for waiting in tuple(self._waiting.values()):
+            self._wake(waiting)
+
+    @staticmethod
+    def _wake(waiting: set[asyncio.Future[None]] | tuple[()]) -> None:
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)

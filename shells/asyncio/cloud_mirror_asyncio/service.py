@@ -1,0 +1,100 @@
+"""Start-up, signals and the orderly end of a process; and single procedures for the command."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from typing import TypeVar
+
+from aiohttp import web
+
+from cloud_mirror.policy import Policy
+from cloud_mirror.purge import State as PurgeState
+from cloud_mirror.source import SourceUrl
+from cloud_mirror.wire.calls import Procedure
+from cloud_mirror_asyncio.mirror import Mirror, Roles
+from cloud_mirror_asyncio.runtime import Runtime
+from cloud_mirror_asyncio.server import Handler
+
+T = TypeVar("T")
+
+log = logging.getLogger("cloud_mirror.service")
+
+
+def run(
+    policy: Policy,
+    *,
+    front_end: bool,
+    back_end: bool,
+    pools: tuple[str, ...] | None = None,
+    ready: Callable[[str], None] | None = None,
+) -> int:
+    """Run until SIGTERM or SIGINT, then drain; `ready` is told the base URL. The exit status: 1 where draining failed.
+
+    A process with no front end serves `/healthz`, `/readyz` and `/metrics` all the same.
+    """
+    return asyncio.run(_run(policy, Roles(front_end, back_end, pools), ready))
+
+
+def perform(procedure: Procedure[T], policy: Policy) -> T:
+    """Drive one procedure with clients of its own, and close them."""
+
+    async def alone() -> T:
+        runtime = Runtime(policy)
+        try:
+            return await runtime.perform(procedure)
+        finally:
+            await runtime.close()
+
+    return asyncio.run(alone())
+
+
+def purge(policy: Policy, pool: str, url: SourceUrl) -> PurgeState:
+    """Purge a URL, with clients of its own."""
+
+    async def alone() -> PurgeState:
+        mirror = Mirror(policy)
+        try:
+            return await mirror.purge(pool, url.text)
+        finally:
+            await mirror.__aexit__()
+
+    return asyncio.run(alone())
+
+
+async def _run(policy: Policy, roles: Roles, ready: Callable[[str], None] | None) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with Mirror(policy, roles) as mirror:
+        runner = web.ServerRunner(web.Server(Handler(mirror), handler_cancellation=True, access_log=None))
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, policy.server.host, policy.server.port)
+            await site.start()
+            base_url = _base_url(runner)
+            log.info("ready", extra={"address": base_url, "front_end": roles.front_end, "back_end": roles.back_end})
+            if ready is not None:
+                ready(base_url)
+            await stopping.wait()
+            log.info("draining")
+            await site.stop()
+            try:
+                async with asyncio.timeout(policy.server.drain_s):
+                    await mirror.drain()
+            except TimeoutError:
+                log.error("not everything could be brought to its end", extra={"after_s": policy.server.drain_s})
+                return 1
+            return 0
+        finally:
+            await runner.cleanup()
+            log.info("stopped")
+
+
+def _base_url(runner: web.ServerRunner) -> str:
+    """The address that was bound: the port may have been 0."""
+    host, port = runner.addresses[0][:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
