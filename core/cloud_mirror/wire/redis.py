@@ -52,6 +52,11 @@ class Change:
     notice: str = ""
 
 
+def load() -> Procedure[None]:
+    """Send the script ahead of its first use; where that fails, `run` sends it later."""
+    yield RedisCommand(("SCRIPT", "LOAD", SCRIPT))
+
+
 def read(key: str) -> Procedure[Found | Unavailable]:
     """Read an entry, with Redis's TIME."""
     return run((key, key), ("read", "any", "", "", "0", "", ""))

@@ -15,6 +15,7 @@ from cloud_mirror.http_api import Answer, problem, purged_answer
 from cloud_mirror.policy import Policy
 from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.reason import Reason
+from cloud_mirror.wire import redis
 from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror.wire.procedures.purge import purge
 from cloud_mirror.wire.services import connect, find_queues
@@ -52,6 +53,7 @@ class Mirror:
 
     async def __aenter__(self) -> Mirror:
         """Start the subscription and the workers."""
+        await self._runtime.perform(redis.load())
         self._start(self._runtime.notices.listen())
         self._start(self._find_queues())
         return self

@@ -36,6 +36,7 @@ class RedisClient:
             protocol=2,
         )
         self._redis = redis.Redis.from_pool(pool)
+        self._reachable = True
         self._redis.response_callbacks.clear()  # replies as Redis sent them: the wire reads them
 
     async def close(self) -> None:
@@ -44,6 +45,14 @@ class RedisClient:
 
     async def command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
         """Send one command, read its reply."""
+        reply = await self._command(call)
+        reachable = not isinstance(reply, TransportFailure)
+        if reachable != self._reachable:
+            self._reachable = reachable
+            log.log(logging.INFO if reachable else logging.ERROR, "the cache is %s", "back" if reachable else reply)
+        return reply
+
+    async def _command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
         try:
             reply: Any = await self._redis.execute_command(*call.words)  # type: ignore[no-untyped-call]  # redis-py's own
             return RedisReply(reply)

@@ -55,11 +55,8 @@ def purge(policy: Policy, pool: str, url: SourceUrl) -> PurgeState:
     """Purge a URL, with clients of its own."""
 
     async def alone() -> PurgeState:
-        mirror = Mirror(policy)
-        try:
+        async with Mirror(policy) as mirror:
             return await mirror.purge(pool, url.text)
-        finally:
-            await mirror.__aexit__()
 
     return asyncio.run(alone())
 
