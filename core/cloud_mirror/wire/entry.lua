@@ -9,11 +9,12 @@
 -- ARGV[5]  time to live of what is written, in milliseconds
 -- ARGV[6]  the channel on which to publish the change, or "" for none
 -- ARGV[7]  the key to publish
--- ARGV[8…] fields and values; a value "+N" is the moment N seconds from now, by this server's clock
+-- ARGV[8…] fields and values; where a field holds a time, "+N" is the moment N seconds from now by this server's clock
 --
 -- Returns {done (0 or 1), now in seconds, PTTL of KEYS[1], field, value, …}, as KEYS[1] was found.
 
 local STATUS = { pending = true, present = true, error = true }
+local TIMES = { since = true, expires_at = true, verified_at = true, retry_at = true }
 
 local function sound(key)
   local kind = redis.call('TYPE', key)
@@ -42,7 +43,7 @@ elseif condition == 'same' then
 elseif condition == 'held' then
   holds = entry and entry.token == token and entry.status == 'pending'
 elseif condition == 'takeable' then
-  holds = not copying and (not entry or entry.status ~= 'present' or entry.token == token)
+  holds = not copying and (not entry or entry.status ~= 'present')
 elseif condition == 'idle' then
   holds = not entry or entry.status == 'error' or (entry.status == 'pending' and entry.holder == 'queued')
 elseif condition == 'renewable' then
@@ -67,11 +68,11 @@ if holds and ARGV[1] ~= 'read' then
   else
     if ARGV[1] == 'write' then redis.call('DEL', target) end
     for i = 8, #ARGV, 2 do
-      local value = ARGV[i + 1]
-      if string.sub(value, 1, 1) == '+' then
+      local name, value = ARGV[i], ARGV[i + 1]
+      if TIMES[name] and string.sub(value, 1, 1) == '+' then
         value = string.format('%.6f', now + tonumber(string.sub(value, 2)))
       end
-      redis.call('HSET', target, ARGV[i], value)
+      redis.call('HSET', target, name, value)
     end
     redis.call('PEXPIRE', target, ARGV[5])
     if target ~= KEYS[1] then redis.call('DEL', KEYS[1]) end

@@ -7,6 +7,7 @@ the cache is unavailable. `NOSCRIPT`, after a restart, is none of these: the scr
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib import resources
 from typing import Final
@@ -17,6 +18,8 @@ from cloud_mirror.wire.calls import Procedure, RedisCommand, RedisRefusal, Redis
 
 SCRIPT: Final = resources.files(__package__).joinpath("entry.lua").read_text("utf-8")
 SCRIPT_SHA1: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+_TIME: Final = re.compile(rb"[0-9]{1,12}\.[0-9]{1,9}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def read(key: str) -> Procedure[Found | Unavailable]:
 
 def write(key: str, target: str, change: Change, draft: Draft, *, fresh: bool = True) -> Procedure[Found | Unavailable]:
     """Write `draft` to `target` if the entry at `key` meets the condition; `fresh` forgets the old fields first."""
-    fields = [(name, value) for name, value in to_fields(draft.entry) if name != "since"]
+    fields = [(name, _sendable(value)) for name, value in to_fields(draft.entry) if name != "since"]
     if fresh:
         fields.append(("since", "+0"))
     if draft.expires_in_s is not None:
@@ -86,6 +89,11 @@ def touch(
 def drop(key: str, change: Change) -> Procedure[Found | Unavailable]:
     """Delete an entry if it meets the condition."""
     return run((key, key), ("drop", *_condition(change, 0.0)))
+
+
+def _sendable(text: str) -> str:
+    """The text without halves of surrogate pairs, which some clients make of bytes that are not UTF-8 (PEP 383)."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _condition(change: Change, life_s: float) -> tuple[str, ...]:
@@ -111,7 +119,7 @@ def run(keys: tuple[str, str], arguments: tuple[str, ...]) -> Procedure[Found | 
 
 def _read_reply(value: object) -> Found | Unavailable:
     match value:
-        case [int(done), bytes(now), int(life_ms), *rest] if len(rest) % 2 == 0:
+        case [int(done), bytes(now), int(life_ms), *rest] if _TIME.match(now) and len(rest) % 2 == 0:
             texts = [word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word) for word in rest]
             fields = dict(zip(texts[::2], texts[1::2], strict=True))
             entry = from_fields(fields)
