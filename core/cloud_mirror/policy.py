@@ -91,6 +91,8 @@ class WorkerPolicy:
     lease_s: float = 60.0
     progress_s: float = 1.0  # how often bytes done are written to the entry
     store_timeout_s: float = 60.0  # for one request that carries a part
+    host: str = "127.0.0.1"
+    port: int | None = None  # where a process that only copies shows its health and metrics; None: nowhere
 
 
 @dataclass(frozen=True, slots=True)

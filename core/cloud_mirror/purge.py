@@ -50,9 +50,9 @@ class State:
     detail: str = ""
 
     @property
-    def over(self) -> bool:
-        """Whether there is nothing more to do."""
-        return self.phase in (Phase.DONE, Phase.FAILED)
+    def done(self) -> bool:
+        """Whether the purge holds; else, once nothing more is to be done, `reason` says why not."""
+        return self.phase is Phase.DONE
 
 
 def step(state: State, event: PurgeEvent) -> tuple[State, tuple[PurgeAction, ...]]:

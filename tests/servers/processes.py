@@ -79,11 +79,14 @@ class ServerProcess:
     `start` returns once `ready` says so, and fails with the server's own output where it does not.
     """
 
-    def __init__(self, name: str, command: list[str], log: Path, ready: Callable[[], bool]) -> None:
+    def __init__(
+        self, name: str, command: list[str], log: Path, ready: Callable[[], bool], env: dict[str, str] | None = None
+    ) -> None:
         self.name = name
         self._command = command
         self._log = log
         self._ready = ready
+        self._env = env
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -96,7 +99,7 @@ class ServerProcess:
         if self._process is not None:
             raise RuntimeError(f"{self.name} runs already")
         with self._log.open("ab") as log:
-            process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env)
         self._process = process
         try:
             wait_until(

@@ -54,6 +54,8 @@ class Handler:
         match route:
             case Answer():
                 return route
+            case RedirectRoute() | PurgeRoute() if not mirror.roles.front_end:
+                return problem(Reason.ROUTE_UNKNOWN)
             case RedirectRoute(pool, url):
                 response: Response = await mirror.redirect(pool, url.text)
                 return mirror.services[pool].manager.answer(url.text, response)

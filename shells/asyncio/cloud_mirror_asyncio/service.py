@@ -31,9 +31,10 @@ def run(
     pools: tuple[str, ...] | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> int:
-    """Run until SIGTERM or SIGINT, then drain; `ready` is told the base URL. The exit status: 1 where draining failed.
+    """Run until SIGTERM or SIGINT, then drain. The exit status: 1 where draining took too long.
 
-    A process with no front end serves `/healthz`, `/readyz` and `/metrics` all the same.
+    `ready` is told the base URL, or "" where the process listens nowhere: one that only copies shows its health and
+    metrics at `worker.port`, if that is given.
     """
     return asyncio.run(_run(policy, Roles(front_end, back_end, pools), ready))
 
@@ -70,15 +71,14 @@ async def _run(policy: Policy, roles: Roles, ready: Callable[[str], None] | None
         runner = web.ServerRunner(web.Server(Handler(mirror), handler_cancellation=True, access_log=None))
         await runner.setup()
         try:
-            site = web.TCPSite(runner, policy.server.host, policy.server.port)
-            await site.start()
-            base_url = _base_url(runner)
+            base_url = await _listen(runner, policy, roles)
             log.info("ready", extra={"address": base_url, "front_end": roles.front_end, "back_end": roles.back_end})
             if ready is not None:
                 ready(base_url)
             await stopping.wait()
             log.info("draining")
-            await site.stop()
+            for site in tuple(runner.sites):
+                await site.stop()
             try:
                 async with asyncio.timeout(policy.server.drain_s):
                     await mirror.drain()
@@ -91,7 +91,13 @@ async def _run(policy: Policy, roles: Roles, ready: Callable[[str], None] | None
             log.info("stopped")
 
 
-def _base_url(runner: web.ServerRunner) -> str:
-    """The address that was bound: the port may have been 0."""
+async def _listen(runner: web.ServerRunner, policy: Policy, roles: Roles) -> str:
+    """Listen where the settings say; the base URL, with the port that was bound (the one asked for may be 0)."""
+    host, port = policy.server.host, policy.server.port
+    if not roles.front_end:
+        if policy.worker.port is None:
+            return ""
+        host, port = policy.worker.host, policy.worker.port
+    await web.TCPSite(runner, host, port).start()
     host, port = runner.addresses[0][:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"

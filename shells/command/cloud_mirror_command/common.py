@@ -23,10 +23,12 @@ def console_for_people(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
-def policy_of(file: Path | None, *, host: str | None = None, port: int | None = None) -> Policy:
-    """The policy, with what the command line says over it."""
+def policy_of(
+    file: Path | None, *, host: str | None = None, port: int | None = None, section: str = "server"
+) -> Policy:
+    """The policy, with what the command line says over it: where to listen, in that section."""
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    return config.load(file, {"server": given} if given else None)
+    return config.load(file, {section: given} if given else None)
 
 
 def pool_of(policy: Policy, name: str | None) -> PoolPolicy:

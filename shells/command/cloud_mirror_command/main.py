@@ -119,14 +119,17 @@ def serve(
 @app.command()
 def work(
     ctx: typer.Context,
+    host: HostOption = None,
+    port: PortOption = None,
     pool: PoolsOption = None,
     log_level: LevelOption = "info",
     shell: ShellOption = ShellName.ASYNCIO,
 ) -> None:
-    """Run a back end: make copies."""
+    """Run a back end: make copies. With a port, it shows its health and metrics there."""
     from cloud_mirror_command import common, operate
 
-    raise typer.Exit(operate.run(common.policy_of(ctx.obj), shell, log_level, back_end=True, pools=pool))
+    policy = common.policy_of(ctx.obj, host=host, port=port, section="worker")
+    raise typer.Exit(operate.run(policy, shell, log_level, back_end=True, pools=pool))
 
 
 @app.command(name="all")
