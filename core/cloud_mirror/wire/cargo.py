@@ -20,7 +20,7 @@ from cloud_mirror.actions import Slot
 from cloud_mirror.events import OriginOpened
 from cloud_mirror.origin import Headers, first
 from cloud_mirror.reason import Reason
-from cloud_mirror.wire.checksums import Crc32c, Crc64Nvme
+from cloud_mirror.wire.checksums import Crc32c, Crc64Nvme, Digest
 from cloud_mirror.wire.storage import ObjectAttributes
 
 MAX_METADATA_BYTES: Final = 1900
@@ -35,24 +35,17 @@ class _Hash(Protocol):
     def digest(self) -> bytes: ...
 
 
-class _Crc32cHash:
-    """CRC32C in the shape of hashlib's hashes."""
+class _CrcHash:
+    """A CRC in the shape of hashlib's hashes."""
 
-    def __init__(self) -> None:
-        self._crc = Crc32c()
+    def __init__(self, running: Digest) -> None:
+        self._running = running
 
     def update(self, piece: bytes) -> None:
-        self._crc.update(piece)
+        self._running.update(piece)
 
     def digest(self) -> bytes:
-        return base64.b64decode(self._crc.base64)
-
-
-class _Crc64Hash(_Crc32cHash):
-    """CRC64NVME likewise."""
-
-    def __init__(self) -> None:
-        self._crc = Crc64Nvme()  # type: ignore[assignment]  # both are digests of the same shape
+        return base64.b64decode(self._running.base64)
 
 
 _HASHES: Final[dict[str, Callable[[], _Hash]]] = {
@@ -60,8 +53,8 @@ _HASHES: Final[dict[str, Callable[[], _Hash]]] = {
     "sha1": lambda: hashlib.sha1(usedforsecurity=False),
     "sha256": hashlib.sha256,
     "sha512": hashlib.sha512,
-    "crc32c": _Crc32cHash,
-    "crc64nvme": _Crc64Hash,
+    "crc32c": lambda: _CrcHash(Crc32c()),
+    "crc64nvme": lambda: _CrcHash(Crc64Nvme()),
 }
 
 
@@ -93,7 +86,8 @@ class Part:
         """Take a piece; True once the part is full."""
         room = self.at_most_bytes - self.size
         if len(piece) > room:
-            piece, self.rest = piece[:room], piece[room:]
+            self.rest += piece[room:]
+            piece = piece[:room]
         self.pieces.append(piece)
         self.size += len(piece)
         self.crc.update(piece)

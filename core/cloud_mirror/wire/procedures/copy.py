@@ -43,7 +43,7 @@ from cloud_mirror.events import (
     UploadCreated,
 )
 from cloud_mirror.reason import Reason
-from cloud_mirror.wire.asking import Failed, ask
+from cloud_mirror.wire.asking import Answered, Failed, ask
 from cloud_mirror.wire.calls import (
     CloseBody,
     FailureKind,
@@ -182,12 +182,8 @@ def _create(services: PoolServices, cargo: Cargo, epoch: str, copy_id: str) -> P
 
 def _upload(services: PoolServices, cargo: Cargo, action: UploadPart) -> Procedure[PartUploaded | StoreFailed]:
     """Send a part, then say in the entry how far the copy is, which renews the lease as well."""
-    provider, number = services.provider, action.number
-    part = cargo.parts[number]
-    key = keys.object_key(cargo.url, action.epoch)
-    request = provider.upload_part_request(key, action.upload_id, number, part.data, part.crc64nvme)
-    timeout_s = services.policy.worker.store_timeout_s
-    outcome = yield from ask(provider, request, provider.read_upload_part, timeout_s=timeout_s)
+    number = action.number
+    outcome = yield from _send_part(services, cargo, action)
     if isinstance(outcome, Failed):
         cargo.forget_part(number)
         return store.failure(outcome, number)
@@ -196,6 +192,15 @@ def _upload(services: PoolServices, cargo: Cargo, action: UploadPart) -> Procedu
     if lease is not None:
         yield from cache.renew(services, cargo.url, lease.token, lease.slot, lease.life_s, cargo.progress())
     return PartUploaded(number)
+
+
+def _send_part(services: PoolServices, cargo: Cargo, action: UploadPart) -> Procedure[Answered[str] | Failed]:
+    """The part's ETag. Who asks for it holds no reference to the part's bytes once it is sent."""
+    provider, part = services.provider, cargo.parts[action.number]
+    key = keys.object_key(cargo.url, action.epoch)
+    request = provider.upload_part_request(key, action.upload_id, action.number, part.data, part.crc64nvme)
+    timeout_s = services.policy.worker.store_timeout_s
+    return (yield from ask(provider, request, provider.read_upload_part, timeout_s=timeout_s))
 
 
 def _complete(services: PoolServices, cargo: Cargo, epoch: str, upload_id: str) -> Procedure[CopyWritten | StoreFailed]:

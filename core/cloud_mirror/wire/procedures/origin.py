@@ -88,8 +88,11 @@ def open_origin(services: PoolServices, url: str) -> Procedure[OpenedObject | Or
 
 
 def _ask_hops(services: PoolServices, hop: Hop) -> Procedure[tuple[Hop, BodyOpened] | OriginDeclined]:
-    """Follow the origin's redirects until it gives the object or a reason why not."""
+    """Follow the origin's redirects until it gives the object or a reason why not; nothing goes to a forbidden hop."""
     policy = services.policy.source
+    forbidden = services.rules.check(hop.url)  # a front end has asked this, but a job may come from anybody
+    if forbidden is not None:
+        return OriginDeclined(Reason.URL_NOT_ALLOWED, None, f"{hop.url.host}: {forbidden.code}")
     while True:
         reply = yield OpenBody(_request(hop), Route.ORIGIN, policy.read_timeout_s, policy.connect_timeout_s)
         if isinstance(reply, TransportFailure):

@@ -30,7 +30,7 @@ T = TypeVar("T")
 PROBE_TIMEOUT_S: Final = 4.0
 WRITE_TIMEOUT_S: Final = 20.0
 PROBE_BACKOFF_S: Final = 0.2
-SETTLED: Final = frozenset({FaultKind.REJECTED, FaultKind.DENIED, FaultKind.CONFLICT})
+SETTLED: Final = frozenset({FaultKind.REJECTED, FaultKind.DENIED, FaultKind.CONFLICT, FaultKind.NOT_FOUND})
 """The store has looked at the request and will not do it: nothing comes of it later."""
 
 META_URL_SHA256: Final = "url-sha256"
@@ -43,8 +43,8 @@ def reason_of(failed: Failed) -> Reason:
 
 
 def failure(failed: Failed, part: int = 0) -> StoreFailed:
-    """A write that failed, and whether anything may still come of it."""
-    settled = failed.kind in SETTLED or (failed.kind is FaultKind.NOT_FOUND and failed.attempts == 1)
+    """A write that failed, and whether anything may still come of it: of an earlier try, whatever the last one got."""
+    settled = failed.kind in SETTLED and failed.attempts == 1
     return StoreFailed(reason_of(failed), f"{failed.code}: {failed.detail}", settled, part)
 
 
