@@ -44,8 +44,8 @@ from cloud_mirror.actions import (
     VerifyCopy,
     WriteEntry,
 )
-from cloud_mirror.copy_table import Phase, Row, State, Stop, Transition
-from cloud_mirror.entry import Entry, Holder, Status
+from cloud_mirror.copy_table import MAX_TRIES, OUTAGE_REST_S, Phase, Row, State, Stop, Transition
+from cloud_mirror.entry import Holder, Status
 from cloud_mirror.events import (
     CacheFailed,
     CleanedUp,
@@ -76,13 +76,7 @@ from cloud_mirror.events import (
     UploadCreated,
 )
 from cloud_mirror.reason import PERMANENT, Reason
-from cloud_mirror.redirect import MARGIN_OF_LIFE_S, present
-
-OUTAGE_REST_S = 15.0
-"""How long a job rests when the cache could not be asked."""
-
-LONGEST_REST_S = 3600.0
-"""How long a job rests at most, whatever Retry-After the origin asks for."""
+from cloud_mirror.redirect import present
 
 
 def step(state: State, event: CopyEvent) -> tuple[State, tuple[CopyAction, ...]]:
@@ -107,10 +101,13 @@ def transition(state: State, event: CopyEvent) -> Transition:
             return _settle(Row.READ_FAILED, state, DeferJob(OUTAGE_REST_S))
         case Phase.ACQUIRING, LeaseAcquired():
             return _acquired(Row.ACQUIRED, state)
-        case Phase.ACQUIRING, LeaseDenied():
-            return _move(Row.NOT_ACQUIRED, state, Phase.READING, ReadEntry())
-        case Phase.ACQUIRING, CacheFailed():
-            return _move(Row.ACQUIRE_UNKNOWN, state, Phase.READING, ReadEntry())
+        case Phase.ACQUIRING, LeaseDenied() if state.slot is Slot.RENEWAL:
+            return _settle(Row.NOT_RENEWABLE, state, DeferJob(state.rules.lease_s + 1.0))
+        case Phase.ACQUIRING, (LeaseDenied() | CacheFailed()) if state.tries >= MAX_TRIES:
+            return _settle(Row.ACQUIRE_IN_VAIN, state, DeferJob(OUTAGE_REST_S))
+        case Phase.ACQUIRING, (LeaseDenied() | CacheFailed()):
+            row = Row.NOT_ACQUIRED if isinstance(event, LeaseDenied) else Row.ACQUIRE_UNKNOWN
+            return _move(row, state, Phase.READING, ReadEntry())
         case Phase.PROBING, (CopyFound() | CopyNotFound() | ProbeFailed()):
             return _on_probe(state, event)
         case Phase.WITHDRAWING, (EntryWritten() | EntryRefused() | CacheFailed()):
@@ -156,17 +153,14 @@ def _on_read(state: State, read: EntryRead) -> Transition:
         verified = read.redis_time_s - (entry.verified_at_s or 0.0) < rules.verify_s
         if life_s > rules.refresh_margin_s and verified:
             return _settle(Row.READ_PRESENT, state, Acknowledge())
-        slot = Slot.RENEWAL if life_s > rules.expiry_margin_s else Slot.ENTRY
-        return _acquire(Row.READ_AGEING, replace(state, wanted=True, slot=slot))
+        return _acquire(Row.READ_AGEING, replace(state, wanted=True, slot=Slot.RENEWAL))
     wanted = entry is not None and entry.status is Status.PENDING
     return _acquire(Row.READ_VACANT, replace(state, wanted=wanted, slot=Slot.ENTRY))
 
 
 def _acquire(row: Row, state: State) -> Transition:
-    copying = Entry(
-        Status.PENDING, state.token, state.url, holder=Holder.COPYING, attempt=state.attempt, copy_id=state.copy_id
-    )
-    return _move(row, state, Phase.ACQUIRING, Acquire(state.slot, Draft(copying, state.rules.lease_s)))
+    state = replace(state, tries=state.tries + 1)
+    return _move(row, state, Phase.ACQUIRING, Acquire(state.slot, state.copying()))
 
 
 def _acquired(row: Row, state: State) -> Transition:
@@ -188,16 +182,18 @@ def _on_probe(state: State, event: CopyFound | CopyNotFound | ProbeFailed) -> Tr
         return _stop_when_quiet(Row.PROBE_NOT_FOUND, state)
     if not state.wanted and state.job_epoch not in ("", state.epoch):
         return _move(Row.PROBE_STALE, state, Phase.WITHDRAWING, DropEntry(state.slot, state.token))
-    afresh = replace(state, parts=0, size=0, ended=False, sha256="", upload_id="", written=False)
-    return _move(Row.PROBE_NOT_FOUND, afresh, Phase.OPENING, OpenOrigin())
+    if state.parts:
+        return _fail(Row.PROBE_NOT_FOUND, state, Reason.STORE_UNAVAILABLE, "another copy took its place, and went")
+    return _move(Row.PROBE_NOT_FOUND, state, Phase.OPENING, OpenOrigin())
 
 
 def _on_origin(state: State, event: OriginOpened | OriginDeclined) -> Transition:
     """The origin's word on it."""
     rules = state.rules
     match event:
-        case OriginDeclined(reason, _, detail, retry_after_s):
-            return _fail(Row.DECLINED, replace(state, retry_after_s=retry_after_s or 0.0), reason, detail)
+        case OriginDeclined(reason, status, detail, retry_after_s):
+            declined = replace(state, status=status, retry_after_s=retry_after_s or 0.0)
+            return _fail(Row.DECLINED, declined, reason, detail)
         case OriginOpened(length) if length is not None and length > rules.max_object_bytes:
             return _fail(Row.OPENED_TOO_LARGE, state, Reason.OBJECT_TOO_LARGE, f"{length} bytes")
         case OriginOpened(delimited=False) if not rules.allow_close_delimited:
@@ -295,6 +291,9 @@ def _on_verified(state: State, event: CopyVerified | CopyDiffers | CopyNotFound 
             return _publish(Row.VERIFIED, state, copy)
         case CopyDiffers(own=True, detail=detail):
             return _fail(Row.VERIFY_WRONG, state, Reason.CHECKSUM_MISMATCH, detail)
+        case CopyDiffers() if state.upload_id:
+            other = replace(state, written=False)
+            return _fail(Row.VERIFY_OTHER, other, Reason.STORE_UNAVAILABLE, "the upload may be open still")
         case CopyDiffers():
             return _move(Row.VERIFY_OTHER, replace(state, written=False), Phase.PROBING, ProbeCopy())
         case CopyNotFound():
@@ -317,7 +316,7 @@ def _on_written(state: State, event: EntryWritten | EntryRefused | CacheFailed) 
             return _settle(Row.REQUEUED, state, DeferJob(0.0))
         case phase, EntryRefused():
             row = Row.PUBLISH_REFUSED if phase is Phase.PUBLISHING else Row.RECORD_REFUSED
-            return _move(row, replace(state, stop=Stop.LEASE_LOST), Phase.CHECKING_EPOCH, ReadEpoch())
+            return _check_epoch(row, replace(state, stop=Stop.LEASE_LOST))
         case Phase.PUBLISHING, EntryWritten():
             return _settle(Row.PUBLISHED, state, Acknowledge())
         case Phase.PUBLISHING, _:
@@ -327,7 +326,7 @@ def _on_written(state: State, event: EntryWritten | EntryRefused | CacheFailed) 
         case _:
             if state.fault in PERMANENT:
                 return _settle(Row.RECORDED, state, Acknowledge())
-            return _settle(Row.RECORDED, state, DeferJob(_rest_s(state)))
+            return _settle(Row.RECORDED, state, DeferJob(state.rest_s))
 
 
 def _on_stop(row: Row, state: State, stop: Stop) -> Transition:
@@ -349,8 +348,15 @@ def _stop_when_quiet(row: Row, state: State) -> Transition:
         closing = state.phase is not Phase.STOPPING and state.fetching
         return Transition(row, replace(state, phase=Phase.STOPPING), (CloseOrigin(),) if closing else ())
     if state.stop is Stop.LEASE_LOST:
-        return _move(row, state, Phase.CHECKING_EPOCH, ReadEpoch())
+        return _check_epoch(row, state)
     return _clean_up(row, state)
+
+
+def _check_epoch(row: Row, state: State) -> Transition:
+    """Without the lease, all depends on whether the epoch is dead. Before it was read nothing was begun under it."""
+    if not state.epoch:
+        return Transition(row, replace(state, phase=Phase.DONE), ())
+    return _move(row, state, Phase.CHECKING_EPOCH, ReadEpoch())
 
 
 def _clean_up(row: Row, state: State) -> Transition:
@@ -363,9 +369,12 @@ def _clean_up(row: Row, state: State) -> Transition:
 
 
 def _on_cleaned(state: State) -> Transition:
-    if state.phase is Phase.ABORTING:
-        return _clean_up(Row.CLEANED, replace(state, upload_id=""))
-    return _conclude(Row.CLEANED, replace(state, written=False))
+    """Something is removed; the lease may have been lost meanwhile (rule 3)."""
+    aborted = state.phase is Phase.ABORTING
+    state = replace(state, upload_id="") if aborted else replace(state, written=False)
+    if state.stop is Stop.LEASE_LOST and not state.give_up:
+        return _check_epoch(Row.CLEANED, state)
+    return _clean_up(Row.CLEANED, state)
 
 
 def _conclude(row: Row, state: State) -> Transition:
@@ -373,19 +382,8 @@ def _conclude(row: Row, state: State) -> Transition:
     if state.give_up:
         return _settle(row, state, Acknowledge())
     if state.fault is None:
-        queued = Entry(Status.PENDING, state.token, state.url, holder=Holder.QUEUED, epoch=state.epoch)
-        requeue = WriteEntry(Draft(queued, state.rules.patience_s), state.token, state.slot)
-        return _move(row, state, Phase.REQUEUEING, requeue)
-    retry_in_s = state.rules.negative_s
-    if state.fault not in PERMANENT:
-        retry_in_s = _rest_s(state) + state.rules.lease_s
-    error = Entry(Status.ERROR, state.token, state.url, reason=state.fault, detail=state.detail, attempt=state.attempt)
-    draft = Draft(error, retry_in_s + MARGIN_OF_LIFE_S, retry_in_s=retry_in_s)
-    return _move(row, state, Phase.RECORDING, WriteEntry(draft, state.token, state.slot))
-
-
-def _rest_s(state: State) -> float:
-    return max(state.rules.backoff_s(state.attempt), min(state.retry_after_s, LONGEST_REST_S))
+        return _move(row, state, Phase.REQUEUEING, WriteEntry(state.queued(), state.token, state.slot))
+    return _move(row, state, Phase.RECORDING, WriteEntry(state.failed(state.fault), state.token, state.slot))
 
 
 def _move(row: Row, state: State, phase: Phase, action: CopyAction) -> Transition:

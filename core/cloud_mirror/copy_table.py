@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from cloud_mirror.actions import CopyAction, Slot
+from cloud_mirror.actions import CopyAction, Draft, Slot
+from cloud_mirror.entry import Entry, Holder, Status
 from cloud_mirror.plan import Plan
-from cloud_mirror.reason import Reason
+from cloud_mirror.reason import PERMANENT, Reason
+from cloud_mirror.redirect import MARGIN_OF_LIFE_S
+
+MAX_TRIES: Final = 3
+"""How often one delivery of a job tries to acquire the lease, before it is left to a later one."""
+
+OUTAGE_REST_S: Final = 15.0
+"""How long a job rests when the cache could not be asked."""
+
+LONGEST_REST_S: Final = 3600.0
+"""How long a job rests at most, whatever Retry-After the origin asks for."""
 
 
 class Phase(enum.Enum):
@@ -42,13 +53,15 @@ class Row(enum.Enum):
     RECEIVED = "start: a job was received"
     READ_COPYING = "reading: another worker is copying"
     READ_PRESENT = "reading: present, with life left"
-    READ_AGEING = "reading: present, within the refresh margin"
+    READ_AGEING = "reading: present, within the refresh margin, or not confirmed for too long"
     READ_OWN = "reading: the lease whose reply was lost stands"
     READ_VACANT = "reading: absent, error, asking or queued"
     READ_FAILED = "reading: cache unavailable"
     ACQUIRED = "acquiring: acquired"
     NOT_ACQUIRED = "acquiring: somebody was quicker"
+    NOT_RENEWABLE = "acquiring: another worker is renewing"
     ACQUIRE_UNKNOWN = "acquiring: reply unknown"
+    ACQUIRE_IN_VAIN = "acquiring: in vain, time after time"
     PROBE_FOUND = "probing: a good copy is there"
     PROBE_STALE = "probing: nobody waits, and the URL was purged since the job was sent"
     PROBE_NOT_FOUND = "probing: not found, or about to expire"
@@ -131,6 +144,7 @@ class State:
     job_epoch: str = ""
     attempt: int = 1
     slot: Slot = Slot.ENTRY
+    tries: int = 0  # how often it was tried to acquire the lease
     wanted: bool = False  # whether somebody was waiting for the copy when it was acquired
     epoch: str = ""
     length: int | None = None
@@ -145,8 +159,40 @@ class State:
     stop: Stop | None = None
     fault: Reason | None = None
     detail: str = ""
+    status: int | None = None  # what the origin answered, where that is the fault
     retry_after_s: float = 0.0
     give_up: bool = False  # the job is settled for good whatever its outcome
+
+    @property
+    def rest_s(self) -> float:
+        """How long the job rests after a passing failure of this copy."""
+        return max(self.rules.backoff_s(self.attempt), min(self.retry_after_s, LONGEST_REST_S))
+
+    def copying(self) -> Draft:
+        """The entry that says that this worker is at work."""
+        held = Entry(
+            Status.PENDING, self.token, self.url, holder=Holder.COPYING, attempt=self.attempt, copy_id=self.copy_id
+        )
+        return Draft(held, self.rules.lease_s)
+
+    def queued(self) -> Draft:
+        """The entry that says that the job lies in the queue again."""
+        held = Entry(Status.PENDING, self.token, self.url, holder=Holder.QUEUED, epoch=self.epoch)
+        return Draft(held, self.rules.patience_s)
+
+    def failed(self, fault: Reason) -> Draft:
+        """The entry that says why there is no copy. A passing fault is due one lease after the job's return."""
+        retry_in_s = self.rules.negative_s if fault in PERMANENT else self.rest_s + self.rules.lease_s
+        error = Entry(
+            Status.ERROR,
+            self.token,
+            self.url,
+            reason=fault,
+            detail=self.detail,
+            origin_status=self.status,
+            attempt=self.attempt,
+        )
+        return Draft(error, retry_in_s + MARGIN_OF_LIFE_S, retry_in_s=retry_in_s)
 
 
 class Transition(NamedTuple):

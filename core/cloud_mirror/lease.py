@@ -6,7 +6,9 @@ moment from which Redis counts. A worker that was paused past its lease therefor
 
 Rules.
  1. Both are renewed at a third of the shorter one.
- 2. A refused renewal is a lost lease, at once; an unanswered one is lost a whole lease after the last good one.
+ 2. A refused renewal is a lost lease, at once. An unanswered one is tried again after half of what is left of the
+    lease, until a sixth of it is left; then it is given up for lost. So the loss is told before the lease runs out,
+    as long as no renewal and extension take longer, together, than a twelfth of the lease.
  3. The job's visibility saves work and decides nothing: that it could not be extended is not a loss.
 """
 
@@ -55,24 +57,27 @@ class State:
     visibility_s: float
     phase: Phase = Phase.START
     whole_at_s: float = 0.0
+    left_s: float = 0.0  # of the lease, when it was last looked at
 
     @property
     def tick_s(self) -> float:
-        """The time between two renewals."""
-        return min(self.lease_s, self.visibility_s) / 3
+        """The time until the next renewal."""
+        return min(self.lease_s / 3, self.visibility_s / 3, self.left_s / 2)
 
 
 def step(state: State, event: LeaseEvent) -> tuple[State, tuple[LeaseAction, ...]]:
     """The next state, and what must be done."""
     match state.phase, event:
         case Phase.START, KeepingBegun(now_s):
-            return _rest(replace(state, whole_at_s=now_s))
+            return _rest(replace(state, whole_at_s=now_s, left_s=state.lease_s))
         case Phase.RESTING, TickCame(now_s):
-            if now_s - state.whole_at_s >= state.lease_s:
+            left_s = state.whole_at_s + state.lease_s - now_s
+            if left_s <= state.lease_s / 6:
                 return _lose(state)
-            return replace(state, phase=Phase.RENEWING), (RenewLease(state.slot, state.token, state.lease_s),)
+            renewing = replace(state, phase=Phase.RENEWING, left_s=left_s)
+            return renewing, (RenewLease(state.slot, state.token, state.lease_s),)
         case Phase.RENEWING, LeaseRenewed(asked_at_s):
-            return _extend(replace(state, whole_at_s=asked_at_s))
+            return _extend(replace(state, whole_at_s=asked_at_s, left_s=state.lease_s))
         case Phase.RENEWING, EntryRefused():
             return _lose(state)
         case Phase.RENEWING, CacheFailed():

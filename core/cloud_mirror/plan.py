@@ -28,7 +28,7 @@ class Plan:
         """How many bytes the part of that number (from 1) holds at most, for an object of `length` bytes if known.
 
         A known length is cut evenly, so that `MAX_PARTS` suffice. For an unknown one the parts double every
-        `STEP_PARTS`: 10,000 parts then reach beyond what S3 stores, and no part exceeds `MAX_PART_BYTES`.
+        `STEP_PARTS`: 10,000 of the smallest parts then hold 4.8 TiB, and no part exceeds `MAX_PART_BYTES`.
         """
         if length is not None:
             smallest = -(-length // MAX_PARTS)

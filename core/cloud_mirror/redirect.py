@@ -9,7 +9,9 @@ Rules.
  1. A request is answered once: by the flight, or by its own deadline, whichever is first.
  2. A request is sent to a copy only on the strength of a read that began after the request came, so that a
     purge that was answered before it came holds for it.
- 3. A flight that holds a claim goes on until the claim is resolved, even when nobody waits any more.
+ 3. A flight that holds a claim, or may hold one, goes on until the claim is resolved, even when nobody waits any
+    more. Any other flight is done once its last request and its last answer are in, so that an answer is never taken
+    for the answer to a later question.
  4. A URL that the policy forbids is answered with 403 and with nothing else.
  5. Unknown is not absent: a store or cache that cannot be asked sends clients to the origin, and copies nothing.
 
@@ -65,7 +67,7 @@ from cloud_mirror.events import (
 from cloud_mirror.http_api import Outcome
 from cloud_mirror.policy import OnDeadline
 from cloud_mirror.reason import NEGATIVE, NOT_ALLOWED, Reason
-from cloud_mirror.redirect_table import HOLDS_A_CLAIM, Phase, Row, Rules, State, Transition
+from cloud_mirror.redirect_table import Phase, Row, Rules, State, Transition
 
 OUTAGE_RETRY_S = 2.0
 """When an error that only says "store or queue unavailable" is due: soon, for the outage may be short."""
@@ -95,14 +97,16 @@ def transition(state: State, event: RedirectEvent) -> Transition:
             return _drain(state)
         case Phase.READING, EntryRead():
             return _on_read(state, event)
+        case Phase.READING, CacheFailed() if not state.requests:
+            return Transition(Row.READ_FOR_NOBODY, replace(state, phase=Phase.DONE), ())
         case Phase.READING, CacheFailed():
             return _move(Row.READ_FAILED, _covering(state), Phase.PROBING_ALONE, ProbeCopy())
         case Phase.REFRESHING, RefreshRequested():
             return _reply(Row.REFRESHED, state)
         case Phase.CLAIMING, ClaimWon():
-            return _move(Row.CLAIM_WON, state, Phase.PROBING, ProbeCopy())
+            return _move(Row.CLAIM_WON, replace(state, unknown=False), Phase.PROBING, ProbeCopy())
         case Phase.CLAIMING, ClaimLost():
-            return _read(Row.CLAIM_LOST, replace(state, unknown=False))
+            return _wait(Row.CLAIM_LOST, state, state.rules.poll_s, ())
         case Phase.CLAIMING, ClaimUnknown():
             if state.unknown:
                 alone = _covering(replace(state, unknown=False))
@@ -133,27 +137,31 @@ def transition(state: State, event: RedirectEvent) -> Transition:
 
 def _on_read(state: State, read: EntryRead) -> Transition:
     """What the entry says."""
+    state = replace(state, sequence=read.sequence)
     entry, rules = read.entry, state.rules
+    if state.unknown and entry is not None and entry.pending(Holder.ASKING) and entry.token == state.claim_token:
+        return _move(Row.READ_OWN_CLAIM, replace(state, unknown=False), Phase.PROBING, ProbeCopy())
+    if not state.requests:
+        return Transition(Row.READ_FOR_NOBODY, replace(state, phase=Phase.DONE), ())
     if entry is None:
         return _claim(Row.READ_ABSENT, state, None)
     match entry.status:
         case Status.PRESENT:
             return _on_present(state, read, entry)
         case Status.PENDING:
-            if state.unknown and entry.token == state.claim_token and entry.holder is Holder.ASKING:
-                return _move(Row.READ_OWN_CLAIM, replace(state, unknown=False), Phase.PROBING, ProbeCopy())
-            return _on_pending(replace(state, unknown=False), read, entry)
-        case Status.ERROR:
+            return _on_pending(state, read, entry)
+        case _:
             reason = entry.reason or Reason.INTERNAL
             due_in_s = (entry.retry_at_s or 0.0) - read.redis_time_s
             if due_in_s <= 0:
                 return _claim(Row.READ_DUE, state, entry)
             if reason in NEGATIVE:
-                return _finish(Row.READ_NEGATIVE, state, _refuse(reason, entry.origin_status))
+                known = replace(state, unknown=False)
+                return _finish(Row.READ_NEGATIVE, known, _refuse(reason, entry.origin_status))
             due_s = read.now_s + due_in_s
             soon = tuple(request for request in state.requests if request.deadline_s < due_s)
-            wait = AwaitChange(read.sequence, min(rules.poll_s, due_in_s))
-            return _part(Row.READ_ERROR, state, soon, _to_origin(rules, reason), wait)
+            said = _tell(soon, _to_origin(rules, reason))
+            return _wait(Row.READ_ERROR, state, min(rules.poll_s, due_in_s), soon, *said)
 
 
 def _on_present(state: State, read: EntryRead, entry: Entry) -> Transition:
@@ -170,6 +178,7 @@ def _on_present(state: State, read: EntryRead, entry: Entry) -> Transition:
     else:
         outcome, reason = Outcome.HIT, Reason.PRESENT
     response = ToCopy(entry.epoch, outcome, reason)
+    state = replace(state, unknown=False)
     if life_s > rules.refresh_margin_s:
         return _finish(Row.READ_PRESENT, state, response)
     state = replace(state, claims=state.claims + 1, reply=response)
@@ -184,14 +193,14 @@ def _on_pending(state: State, read: EntryRead, entry: Entry) -> Transition:
     wait_s = rules.poll_s
     if entry.holder is not Holder.COPYING and not fails:
         if since_s >= rules.start_wait_s:
-            return _part(Row.READ_NOT_STARTED, state, state.requests, ToOrigin(Reason.NOT_STARTED), None)
+            said = _tell(state.requests, ToOrigin(Reason.NOT_STARTED))
+            return _wait(Row.READ_NOT_STARTED, state, wait_s, state.requests, *said)
         wait_s = min(wait_s, rules.start_wait_s - since_s)
-    wait = AwaitChange(read.sequence, wait_s)
     left_s = _time_left_s(entry, since_s)
     slow = tuple(r for r in state.requests if left_s is not None and read.now_s + left_s > r.deadline_s)
     if slow and not fails:
-        return _part(Row.READ_TOO_SLOW, state, slow, ToOrigin(Reason.COPY_TOO_SLOW), wait)
-    return _part(Row.READ_PENDING, state, (), ToOrigin(Reason.DEADLINE), wait)
+        return _wait(Row.READ_TOO_SLOW, state, wait_s, slow, *_tell(slow, ToOrigin(Reason.COPY_TOO_SLOW)))
+    return _wait(Row.READ_PENDING, state, wait_s, ())
 
 
 def _time_left_s(entry: Entry, since_s: float) -> float | None:
@@ -212,8 +221,8 @@ def _on_probe(state: State, event: CopyFound | CopyNotFound | ProbeFailed) -> Tr
             return _move(Row.PROBE_FOUND, backfilling, Phase.BACKFILLING, write)
         case CopyFound(epoch) | CopyNotFound(epoch):
             return _move(Row.PROBE_NOT_FOUND, replace(state, epoch=epoch), Phase.VALIDATING, CheckOrigin())
-        case ProbeFailed(reason, detail):
-            taken = _record(Row.PROBE_FAILED, state, reason, detail, OUTAGE_RETRY_S)
+        case _:
+            taken = _record(Row.PROBE_FAILED, state, event.reason, event.detail, OUTAGE_RETRY_S)
             return taken._replace(state=replace(taken.state, phase=Phase.RELEASING))
 
 
@@ -241,10 +250,10 @@ def _on_probe_alone(state: State, event: CopyFound | CopyNotFound | ProbeFailed)
             return _finish(Row.ALONE_FOUND, state, ToCopy(epoch, Outcome.BACKFILL, Reason.FOUND_IN_STORE))
         case CopyFound() | CopyNotFound():
             if not state.requests:
-                return Transition(Row.ALONE_NOT_FOUND, replace(state, phase=Phase.DONE), ())
+                return _read(Row.ALONE_NOT_FOUND, state)
             return _move(Row.ALONE_NOT_FOUND, state, Phase.VALIDATING_ALONE, CheckOrigin())
-        case ProbeFailed(reason):
-            return _finish(Row.ALONE_FAILED, state, _to_origin(state.rules, reason))
+        case _:
+            return _finish(Row.ALONE_FAILED, state, _to_origin(state.rules, event.reason))
 
 
 def _on_origin(state: State, event: OriginApproved | OriginDeclined) -> Transition:
@@ -257,11 +266,11 @@ def _on_origin(state: State, event: OriginApproved | OriginDeclined) -> Transiti
             return _move(Row.ORIGIN_APPROVED, state, Phase.SENDING, SendJob(state.epoch))
         case OriginDeclined(reason, status) if alone:
             return _finish(Row.ALONE_DECLINED, state, _declined(state.rules, reason, status))
-        case OriginDeclined(reason, status, detail):
+        case _:
             row = Row.ORIGIN_UNREACHABLE
-            if reason in NEGATIVE:
-                row = Row.ORIGIN_NOT_ALLOWED if reason in NOT_ALLOWED else Row.ORIGIN_NEGATIVE
-            return _record(row, state, reason, detail, state.rules.negative_s, status)
+            if event.reason in NEGATIVE:
+                row = Row.ORIGIN_NOT_ALLOWED if event.reason in NOT_ALLOWED else Row.ORIGIN_NEGATIVE
+            return _record(row, state, event.reason, event.detail, state.rules.negative_s, event.status)
 
 
 def present(url: str, token: str, epoch: str, size: int, etag: str, copy_id: str, sha256: str) -> Entry:
@@ -303,10 +312,11 @@ def _covering(state: State) -> State:
 
 
 def _read(row: Row, state: State, *before: RedirectAction) -> Transition:
-    """Read the entry (again), where anybody is left who wants to know."""
-    if not state.requests:
+    """Read the entry (again), where anybody is left who wants to know, or a claim may stand that nobody resolves."""
+    state = replace(state, reply=None)
+    if not state.requests and not state.unknown:
         return Transition(row, replace(state, phase=Phase.DONE), before)
-    return Transition(row, replace(_covering(state), phase=Phase.READING, reply=None), (*before, ReadEntry()))
+    return Transition(row, replace(_covering(state), phase=Phase.READING), (*before, ReadEntry()))
 
 
 def _claim(row: Row, state: State, expected: Entry | None) -> Transition:
@@ -326,49 +336,40 @@ def _record(
 
 def _reply(row: Row, state: State) -> Transition:
     """Say what was to be said once the write was over."""
-    return _finish(row, state, state.reply or _to_origin(state.rules, Reason.INTERNAL))
+    assert state.reply is not None, "whoever began the write left what to say after it"
+    return _finish(row, state, state.reply)
 
 
 def _finish(row: Row, state: State, response: Response) -> Transition:
-    """Answer all whom this answer can answer; whoever came later gets a read of their own (rule 2)."""
-    covered = tuple(request.id for request in state.requests if request.id <= state.covers)
-    later = tuple(request for request in state.requests if request.id > state.covers)
-    said = (Respond(covered, response),) if covered else ()
-    return _read(row, replace(state, requests=later, reply=None), *said)
+    """Answer all whom this answer can answer; whoever came later gets a read of their own (rule 2), but for rule 4."""
+    forbidden = isinstance(response, Refuse) and response.reason in NOT_ALLOWED
+    covered = tuple(request for request in state.requests if forbidden or request.id <= state.covers)
+    later = tuple(request for request in state.requests if request not in covered)
+    return _read(row, replace(state, requests=later, waited=False), *_tell(covered, response))
 
 
-def _part(
-    row: Row, state: State, leaving: tuple[Request, ...], response: Response, wait: AwaitChange | None
-) -> Transition:
-    """Answer some; wait on with the others."""
+def _wait(row: Row, state: State, for_s: float, leaving: tuple[Request, ...], *said: RedirectAction) -> Transition:
+    """Let those go who are answered, and wait with the others, if there are any."""
     staying = tuple(request for request in state.requests if request not in leaving)
-    said: tuple[RedirectAction, ...] = ()
-    if leaving:
-        said = (Respond(tuple(request.id for request in leaving), response),)
-    if not staying or wait is None:
-        return Transition(row, replace(state, requests=(), phase=Phase.DONE), said)
-    return Transition(row, replace(state, requests=staying, phase=Phase.WAITING), (*said, wait))
+    state = replace(state, requests=staying, unknown=False)
+    if not staying:
+        return Transition(row, replace(state, phase=Phase.DONE), said)
+    return Transition(row, replace(state, phase=Phase.WAITING), (*said, AwaitChange(state.sequence, for_s)))
+
+
+def _tell(requests: tuple[Request, ...], response: Response) -> tuple[RedirectAction, ...]:
+    return (Respond(tuple(request.id for request in requests), response),) if requests else ()
 
 
 def _leave(row: Row, state: State, request_id: int, response: Response | None) -> Transition:
-    """One request goes; the flight ends with the last one, unless something of its own is still to be settled."""
+    """One request goes. What is under way is not cut off: its answer finds out whether anybody is left."""
+    leaving = tuple(request for request in state.requests if request.id == request_id)
     staying = tuple(request for request in state.requests if request.id != request_id)
-    if len(staying) == len(state.requests):
-        return Transition(row, state, ())
-    said = (Respond((request_id,), response),) if response is not None else ()
-    return Transition(row, _unless_empty(replace(state, requests=staying)), said)
+    said = _tell(leaving, response) if response is not None else ()
+    return Transition(row, replace(state, requests=staying), said)
 
 
 def _drain(state: State) -> Transition:
     """Every request is answered now."""
-    said: tuple[RedirectAction, ...] = ()
-    if state.requests:
-        reply = state.reply if isinstance(state.reply, Refuse) else _to_origin(state.rules, Reason.DRAINING)
-        said = (Respond(tuple(request.id for request in state.requests), reply),)
-    return Transition(Row.DRAINED, _unless_empty(replace(state, requests=())), said)
-
-
-def _unless_empty(state: State) -> State:
-    if state.requests or state.phase in HOLDS_A_CLAIM or state.phase is Phase.START:
-        return state
-    return replace(state, phase=Phase.DONE)
+    reply = state.reply if isinstance(state.reply, Refuse) else _to_origin(state.rules, Reason.DRAINING)
+    return Transition(Row.DRAINED, replace(state, requests=()), _tell(state.requests, reply))

@@ -31,22 +31,6 @@ class Phase(enum.Enum):
     DONE = "done"
 
 
-HOLDS_A_CLAIM = frozenset(
-    {
-        Phase.CLAIMING,
-        Phase.PROBING,
-        Phase.BACKFILLING,
-        Phase.RELEASING,
-        Phase.VALIDATING,
-        Phase.SENDING,
-        Phase.MARKING,
-        Phase.RECORDING,
-        Phase.REFRESHING,
-    }
-)
-"""The phases in which something of this flight's must be brought to its end although nobody waits."""
-
-
 class Row(enum.Enum):
     """The lines of the table. Tests name them; metrics and traces may."""
 
@@ -68,6 +52,7 @@ class Row(enum.Enum):
     READ_DUE = "reading: error, due"
     READ_ABSENT = "reading: absent"
     READ_FAILED = "reading: cache unavailable"
+    READ_FOR_NOBODY = "reading: an answer, and nobody waits any more"
     REFRESHED = "refreshing: requested"
     CLAIM_WON = "claiming: won"
     CLAIM_LOST = "claiming: lost"
@@ -125,6 +110,7 @@ class State:
     claims: int = 0
     unknown: bool = False  # whether a claim's reply was lost, and nothing heard since
     waited: bool = False
+    sequence: int = 0  # the notices that had been heard before the latest read began
     epoch: str = ""
     reply: Response | None = None  # what to respond once the write under way is over
 
