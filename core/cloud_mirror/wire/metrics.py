@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from cloud_mirror.actions import Refuse, Response, ToCopy
+from cloud_mirror.copy_table import State as CopyState
+from cloud_mirror.purge import State as PurgeState
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+log = logging.getLogger("cloud_mirror.events")
+
 SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 COPY_SECONDS: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyEnded:
+    """How one delivery of a job ended: `result` is done, failed, or left to another delivery or worker."""
+
+    url: str
+    result: str
+    reason: str
+    detail: str
+    bytes: int
+    seconds: float
+    attempt: int
+
+
+def copy_ended(state: CopyState, acknowledged: bool, total_bytes: int, seconds: float) -> CopyEnded:
+    """The end of a copy, from its machine's last state."""
+    result = "failed" if state.fault else "done" if acknowledged else "left"
+    reason = state.fault.code if state.fault else ""
+    return CopyEnded(state.url, result, reason, state.detail, total_bytes, round(seconds, 3), state.attempt)
 
 
 class Metrics:
@@ -61,6 +87,22 @@ class Metrics:
                 word, reason = "origin", response.reason
         self.requests.labels(pool, word, reason.code).inc()
         self.request_seconds.labels(pool, word).observe(seconds)
+
+    def purged(self, pool: str, state: PurgeState) -> None:
+        """A purge came to its end."""
+        self.purges.labels(pool, state.reason.code if state.reason else "done").inc()
+        if state.reason is not None:
+            extra = {"pool": pool, "reason": state.reason.code, "detail": state.detail}
+            log.error("a purge failed", extra=extra)
+
+    def copied(self, pool: str, ended: CopyEnded) -> None:
+        """A copy came to its end."""
+        self.copies.labels(pool, ended.result, ended.reason).inc()
+        self.copy_bytes.labels(pool).inc(ended.bytes)
+        self.copy_seconds.labels(pool).observe(ended.seconds)
+        log.log(
+            logging.INFO if not ended.reason else logging.WARNING, "a copy ended", extra={"pool": pool, **asdict(ended)}
+        )
 
     def text(self) -> bytes:
         """The exposition, in the text format."""

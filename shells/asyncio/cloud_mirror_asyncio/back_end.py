@@ -24,7 +24,7 @@ from cloud_mirror.events import CopyEvent, DrainBegun, JobReceived, KeepingBegun
 from cloud_mirror.message import Job, MessageError
 from cloud_mirror.wire.calls import CloseBody
 from cloud_mirror.wire.cargo import Cargo, Lease
-from cloud_mirror.wire.metrics import Metrics
+from cloud_mirror.wire.metrics import Metrics, copy_ended
 from cloud_mirror.wire.procedures import copy as copy_procedures
 from cloud_mirror.wire.procedures import jobs
 from cloud_mirror.wire.procedures import lease as lease_procedures
@@ -180,24 +180,6 @@ class BackEnd:
                 await running.run(JobReceived(job.url, job.epoch, delivery.receive_count))
             finally:
                 self._copies.discard(running)
-        state, seconds = running.state, time.monotonic() - began_s
-        result = "failed" if state.fault else "done" if isinstance(running.settled_by, Acknowledge) else "left"
-        reason = state.fault.code if state.fault else ""
-        self._metrics.copies.labels(pool, result, reason).inc()
-        self._metrics.copy_bytes.labels(pool).inc(running.cargo.total_bytes)
-        self._metrics.copy_seconds.labels(pool).observe(seconds)
-        settled = type(running.settled_by).__name__ if running.settled_by else "none"
-        log.info(
-            "a copy ended",
-            extra={
-                "pool": pool,
-                "url": job.url,
-                "result": result,
-                "reason": reason,
-                "detail": state.detail,
-                "bytes": running.cargo.total_bytes,
-                "seconds": round(seconds, 3),
-                "settled": settled,
-                "attempt": delivery.receive_count,
-            },
-        )
+        acknowledged = isinstance(running.settled_by, Acknowledge)
+        seconds = time.monotonic() - began_s
+        self._metrics.copied(pool, copy_ended(running.state, acknowledged, running.cargo.total_bytes, seconds))

@@ -6,16 +6,14 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any, Final
 
 from cloud_mirror import keys
 from cloud_mirror.actions import Response
-from cloud_mirror.http_api import Answer, problem, purged_answer
 from cloud_mirror.policy import Policy
 from cloud_mirror.purge import State as PurgeState
-from cloud_mirror.reason import Reason
 from cloud_mirror.wire import redis
+from cloud_mirror.wire.desk import Desk, Roles
 from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror.wire.procedures.purge import purge
 from cloud_mirror.wire.services import connect, find_queues
@@ -29,23 +27,15 @@ FIND_AGAIN_S: Final = 2.0
 log = logging.getLogger("cloud_mirror.mirror")
 
 
-@dataclass(frozen=True, slots=True)
-class Roles:
-    """What a process does; `pools` narrows the back end to some pools (None: all)."""
-
-    front_end: bool = True
-    back_end: bool = True
-    pools: tuple[str, ...] | None = None
-
-
 class Mirror:
     """Made and used inside one running event loop: `async with Mirror(policy, roles) as mirror`."""
 
     def __init__(self, policy: Policy, roles: Roles | None = None) -> None:
         self.policy = policy
-        self.roles = roles if roles is not None else Roles(back_end=False)
+        self.roles = roles if roles is not None else Roles()
         self.metrics = Metrics()
         self.services = connect(policy, None, SqsQueue(policy.queue))
+        self.desk = Desk(policy, self.roles, self.services, self.metrics)
         self._runtime = Runtime(policy, tuple(keys.channel(pool.name) for pool in policy.pools))
         self._front_end = FrontEnd(self._runtime, self.services, self.metrics)
         self._back_end: BackEnd | None = None
@@ -68,26 +58,21 @@ class Mirror:
         return await self._front_end.redirect(pool, url)
 
     async def purge(self, pool: str, url: str) -> PurgeState:
-        """Purge a canonical URL; see `cloud_mirror.purge` for what holds once it is done."""
+        """Purge a canonical URL; see `cloud_mirror.purge` for what holds once it is done.
+
+        A purge that was begun is brought to its end, although its caller may leave.
+        """
+        return await asyncio.shield(asyncio.create_task(self._purge(pool, url)))
+
+    async def _purge(self, pool: str, url: str) -> PurgeState:
         state = await self._runtime.perform(purge(self.services[pool], url, secrets.token_urlsafe(12)))
-        self.metrics.purges.labels(pool, state.reason.code if state.reason else "done").inc()
-        if state.reason is not None:
-            log.error("a purge failed", extra={"pool": pool, "reason": state.reason.code, "detail": state.detail})
+        self.metrics.purged(pool, state)
         return state
 
-    async def purge_answer(self, pool: str, url: str) -> Answer:
-        """The HTTP answer to a purge. A purge that was begun goes on although its client leaves."""
-        state = await asyncio.shield(asyncio.create_task(self.purge(pool, url)))
-        if state.reason is None:
-            return purged_answer()
-        return problem(state.reason, status=Reason.CACHE_UNAVAILABLE.status, headers=(("Retry-After", "2"),))
-
-    def readiness(self) -> dict[str, bool]:
-        """Which parts are ready for requests."""
-        return {
-            "accepting": not self._front_end.draining,
-            "queues": all(services.queue_url != "" for services in self.services.values()),
-        }
+    @property
+    def draining(self) -> bool:
+        """Whether this process is to stop."""
+        return self._front_end.draining
 
     async def drain(self) -> None:
         """Answer all waiters now, give unfinished jobs back, and come back when nothing is under way."""

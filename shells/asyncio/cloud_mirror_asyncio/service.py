@@ -14,7 +14,8 @@ from cloud_mirror.policy import Policy
 from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.source import SourceUrl
 from cloud_mirror.wire.calls import Procedure
-from cloud_mirror_asyncio.mirror import Mirror, Roles
+from cloud_mirror.wire.desk import Roles
+from cloud_mirror_asyncio.mirror import Mirror
 from cloud_mirror_asyncio.runtime import Runtime
 from cloud_mirror_asyncio.server import Handler
 

@@ -1,0 +1,86 @@
+"""Where requests come in and answers go out, for every shell's server: what needs no flight is answered here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cloud_mirror.actions import Response
+from cloud_mirror.http_api import (
+    Answer,
+    Api,
+    HealthRoute,
+    MetricsRoute,
+    PingRoute,
+    PurgeRoute,
+    ReadyRoute,
+    RedirectRoute,
+    alive_answer,
+    problem,
+    purged_answer,
+    ready_answer,
+)
+from cloud_mirror.policy import Policy
+from cloud_mirror.purge import State as PurgeState
+from cloud_mirror.reason import Reason
+from cloud_mirror.wire.metrics import CONTENT_TYPE, Metrics
+from cloud_mirror.wire.services import PoolServices
+
+SERVER: Final = "cloud-mirror"
+"""The value of every response's Server header."""
+
+BROKEN: Final = problem(Reason.INTERNAL)
+"""What a client gets where something inside went wrong; the log says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What a process does; `pools` narrows the back end to some pools (None: all)."""
+
+    front_end: bool = True
+    back_end: bool = False
+    pools: tuple[str, ...] | None = None
+
+
+class Desk:
+    """One process's. `services` may change as queues are found; the desk sees it."""
+
+    def __init__(self, policy: Policy, roles: Roles, services: Mapping[str, PoolServices], metrics: Metrics) -> None:
+        self._api = Api(policy)
+        self._roles = roles
+        self._services = services
+        self._metrics = metrics
+
+    def read(
+        self, method: str, raw_target: str, headers: Sequence[tuple[str, str]], draining: bool
+    ) -> Answer | RedirectRoute | PurgeRoute:
+        """The answer to a request, or which redirect or purge it asks for."""
+        route = self._api.route(method, raw_target, headers)
+        match route:
+            case Answer():
+                return route
+            case RedirectRoute() | PurgeRoute():
+                return route if self._roles.front_end else problem(Reason.ROUTE_UNKNOWN)
+            case PingRoute() | HealthRoute():
+                return alive_answer()
+            case ReadyRoute():
+                return ready_answer(self._readiness(draining))
+            case MetricsRoute():
+                return Answer(200, (("Content-Type", CONTENT_TYPE),), self._metrics.text())
+
+    def redirected(self, route: RedirectRoute, response: Response) -> Answer:
+        """The answer to a redirect that was asked for."""
+        return self._services[route.pool].manager.answer(route.url.text, response)
+
+    def purged(self, state: PurgeState) -> Answer:
+        """The answer to a purge that was asked for and has come to its end."""
+        if state.reason is None:
+            return purged_answer()
+        return problem(state.reason, status=Reason.CACHE_UNAVAILABLE.status, headers=(("Retry-After", "2"),))
+
+    def _readiness(self, draining: bool) -> dict[str, bool]:
+        return {
+            "accepting": not draining,
+            "queues": all(services.queue_url != "" for services in self._services.values()),
+        }
