@@ -132,7 +132,8 @@ def transition(state: State, event: CopyEvent) -> Transition:
         case ((Phase.ABORTING | Phase.DELETING), CleanedUp()):
             return _on_cleaned(state)
         case Phase.CHECKING_EPOCH, EpochRead(epoch) if epoch != state.epoch:
-            return _clean_up(Row.EPOCH_DEAD, replace(state, give_up=True))
+            # Whatever stands under a dead epoch's key may go, also what a write of unknown outcome may have left there.
+            return _clean_up(Row.EPOCH_DEAD, replace(state, give_up=True, written=True))
         case Phase.CHECKING_EPOCH, (EpochRead() | ProbeFailed()):
             return Transition(Row.EPOCH_ALIVE, replace(state, phase=Phase.DONE), ())
         case Phase.SETTLING, JobSettled():
@@ -176,8 +177,7 @@ def _on_probe(state: State, event: CopyFound | CopyNotFound | ProbeFailed) -> Tr
             return _fail(Row.PROBE_FAILED, state, reason, detail)
         case CopyFound(epoch, copy) if copy.life_left_s > margin_s:
             return _publish(Row.PROBE_FOUND, replace(state, epoch=epoch, sha256=copy.sha256), copy)
-        case CopyFound(epoch) | CopyNotFound(epoch):
-            state = replace(state, epoch=epoch)
+    state = replace(state, epoch=event.epoch)
     if state.stop is not None:
         return _stop_when_quiet(Row.PROBE_NOT_FOUND, state)
     if not state.wanted and state.job_epoch not in ("", state.epoch):
@@ -198,8 +198,8 @@ def _on_origin(state: State, event: OriginOpened | OriginDeclined) -> Transition
             return _fail(Row.OPENED_TOO_LARGE, state, Reason.OBJECT_TOO_LARGE, f"{length} bytes")
         case OriginOpened(delimited=False) if not rules.allow_close_delimited:
             return _fail(Row.OPENED_UNDELIMITED, state, Reason.LENGTH_UNKNOWN)
-        case OriginOpened(length):
-            state = replace(state, length=length)
+        case _:
+            state, length = replace(state, length=event.length), event.length
             if state.stop is not None:
                 return _stop_when_quiet(Row.OPENED, state)
             fetch = FetchPart(1, rules.plan.size_of_part(1, length))
@@ -226,7 +226,7 @@ def _on_transfer(state: State, event: PartFetched | FetchFailed | PartUploaded |
             return _move(Row.FETCHED_FIRST, state, Phase.CREATING, create)
         case PartFetched(number, size):
             return _go_on(Row.FETCHED_PART, state, number if size else None)
-        case PartUploaded():
+        case _:
             return _go_on(Row.PART_UPLOADED, state, None)
 
 
@@ -237,22 +237,19 @@ def _on_created(state: State, event: UploadCreated | StoreFailed) -> Transition:
             if state.stop is not None:
                 return _stop_when_quiet(Row.UPLOAD_CREATED, state)
             return _go_on(Row.UPLOAD_CREATED, replace(state, phase=Phase.TRANSFERRING), 1)
-        case StoreFailed(reason, detail):
-            return _fail(Row.STORE_FAILED, state, reason, detail)
+        case _:
+            return _fail(Row.STORE_FAILED, state, event.reason, event.detail)
 
 
 def _noted(state: State, event: PartFetched | FetchFailed | PartUploaded | StoreFailed) -> State:
     """What an answer says of what is still under way."""
     match event:
         case PartFetched(number, _, total_bytes, ended, _, sha256):
-            state = replace(state, fetching=False, parts=number, size=total_bytes, ended=ended, sha256=sha256)
+            return replace(state, fetching=False, parts=number, size=total_bytes, ended=ended, sha256=sha256)
         case FetchFailed():
-            state = replace(state, fetching=False)
-        case PartUploaded(number):
-            state = replace(state, uploading=state.uploading - {number})
-        case StoreFailed(part=number):
-            state = replace(state, uploading=state.uploading - {number})
-    return state
+            return replace(state, fetching=False)
+    number = event.number if isinstance(event, PartUploaded) else event.part
+    return replace(state, uploading=state.uploading - {number})
 
 
 def _go_on(row: Row, state: State, upload: int | None) -> Transition:
@@ -280,8 +277,8 @@ def _on_object(state: State, event: CopyWritten | StoreFailed) -> Transition:
             return _move(Row.WRITTEN, replace(state, upload_id=""), Phase.VERIFYING, verify)
         case StoreFailed(settled=False):
             return _move(Row.WRITE_UNKNOWN, state, Phase.VERIFYING, verify)
-        case StoreFailed(reason, detail):
-            return _fail(Row.WRITE_FAILED, replace(state, written=False), reason, detail)
+        case _:
+            return _fail(Row.WRITE_FAILED, replace(state, written=False), event.reason, event.detail)
 
 
 def _on_verified(state: State, event: CopyVerified | CopyDiffers | CopyNotFound | ProbeFailed) -> Transition:
@@ -299,8 +296,8 @@ def _on_verified(state: State, event: CopyVerified | CopyDiffers | CopyNotFound 
         case CopyNotFound():
             missing = replace(state, written=False)
             return _fail(Row.VERIFY_MISSING, missing, Reason.STORE_UNAVAILABLE, "what was written is not there")
-        case ProbeFailed(reason, detail):
-            return _fail(Row.VERIFY_FAILED, replace(state, written=False), reason, detail)
+        case _:
+            return _fail(Row.VERIFY_FAILED, replace(state, written=False), event.reason, event.detail)
 
 
 def _publish(row: Row, state: State, copy: FoundCopy) -> Transition:

@@ -391,7 +391,9 @@ class PurgeAsked:
 
 @dataclass(frozen=True, slots=True)
 class EpochWritten:
-    """The store has the new epoch."""
+    """The store has the new epoch: the name asked for, or one that was made of it where a first try failed."""
+
+    epoch: str
 
 
 @dataclass(frozen=True, slots=True)

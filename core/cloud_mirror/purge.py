@@ -60,8 +60,8 @@ def step(state: State, event: PurgeEvent) -> tuple[State, tuple[PurgeAction, ...
     match state.phase, event:
         case Phase.START, PurgeAsked(epoch):
             return replace(state, phase=Phase.WRITING_EPOCH, epoch=epoch), (WriteEpoch(epoch),)
-        case Phase.WRITING_EPOCH, EpochWritten():
-            return replace(state, phase=Phase.DROPPING), (DropEverything(),)
+        case Phase.WRITING_EPOCH, EpochWritten(epoch):
+            return replace(state, phase=Phase.DROPPING, epoch=epoch), (DropEverything(),)
         case Phase.DROPPING, EntryWritten():
             return replace(state, phase=Phase.SWEEPING), (Sweep(state.epoch),)
         case Phase.SWEEPING, Swept():

@@ -19,7 +19,7 @@ from cloud_mirror.events import (
     Swept,
 )
 from cloud_mirror.reason import Reason
-from cloud_mirror.wire.asking import Answered, Failed, ask
+from cloud_mirror.wire.asking import ATTEMPTS, FIRST_BACKOFF_S, Answered, Failed, ask
 from cloud_mirror.wire.calls import Backoff, HttpReply, HttpRequest, Procedure
 from cloud_mirror.wire.checksums import crc64nvme
 from cloud_mirror.wire.services import PoolServices
@@ -118,45 +118,94 @@ def delete_copy(services: PoolServices, url: str, epoch: str) -> Procedure[Clean
 
 
 def write_epoch(services: PoolServices, url: str, epoch: str) -> Procedure[EpochWritten | StoreFailed]:
-    """Put the new epoch in its place."""
-    provider, body = services.provider, epoch.encode("ascii")
-    request = provider.put_request(
-        keys.epoch_key(url), body, ObjectAttributes(content_type="text/plain"), crc64nvme(body)
-    )
-    outcome = yield from ask(provider, request, provider.read_put, timeout_s=PROBE_TIMEOUT_S)
-    return failure(outcome) if isinstance(outcome, Failed) else EpochWritten()
+    """Put a new epoch in its place.
+
+    Every try writes a name of its own. A try that was given up may land at any later time, on top of another purge's
+    epoch: the name that it brings is then one that nothing was ever copied under, and no dead epoch comes back.
+    """
+    provider, backoff_s = services.provider, FIRST_BACKOFF_S
+    number = 1
+    while True:
+        name = epoch if number == 1 else f"{epoch}-{number}"
+        body, attributes = name.encode("ascii"), ObjectAttributes(content_type="text/plain")
+        request = provider.put_request(keys.epoch_key(url), body, attributes, crc64nvme(body))
+        outcome = yield from ask(provider, request, provider.read_put, timeout_s=PROBE_TIMEOUT_S, attempts=1)
+        if isinstance(outcome, Answered):
+            return EpochWritten(name)
+        if outcome.kind in SETTLED or number == ATTEMPTS:
+            return failure(outcome)
+        yield Backoff(backoff_s)
+        number, backoff_s = number + 1, backoff_s * 2
 
 
 def sweep(services: PoolServices, url: str, keep_epoch: str) -> Procedure[Swept | StoreFailed]:
-    """Abort the URL's uploads, then delete its objects, but for those of the epoch that is to stay."""
-    provider, prefix = services.provider, keys.object_prefix(url)
-    kept = f"{prefix}{keep_epoch}/"
-    marker = ""
-    while True:
-        request = provider.list_uploads_request(prefix, marker)
-        uploads = yield from ask(provider, request, provider.read_list_uploads, timeout_s=WRITE_TIMEOUT_S)
-        if isinstance(uploads, Failed):
-            return failure(uploads)
-        for upload in uploads.value.uploads:
-            if not upload.key.startswith(kept):
-                abort = provider.abort_upload_request(upload.key, upload.upload_id)
-                aborted = yield from ask(provider, abort, provider.read_abort_upload, timeout_s=WRITE_TIMEOUT_S)
-                if isinstance(aborted, Failed):
-                    return failure(aborted)
-        marker = uploads.value.next_marker
-        if not marker:
-            break
-    while True:
-        request = provider.list_objects_request(prefix, marker)
-        objects = yield from ask(provider, request, provider.read_list_objects, timeout_s=WRITE_TIMEOUT_S)
-        if isinstance(objects, Failed):
-            return failure(objects)
-        for key in objects.value.keys:
-            if not key.startswith(kept):
-                delete = provider.delete_request(key)
-                deleted = yield from ask(provider, delete, provider.read_delete, timeout_s=WRITE_TIMEOUT_S)
-                if isinstance(deleted, Failed):
-                    return failure(deleted)
-        marker = objects.value.next_marker
-        if not marker:
-            return Swept()
+    """Abort the URL's uploads, then delete its objects, but for those of `keep_epoch` and of the current epoch."""
+    for sweep_page in (_sweep_uploads, _sweep_objects):
+        marker = ""
+        while True:
+            swept = yield from sweep_page(services, url, keep_epoch, marker)
+            if isinstance(swept, StoreFailed):
+                return swept
+            if not swept:
+                break
+            marker = swept
+    return Swept()
+
+
+def _sweep_uploads(services: PoolServices, url: str, keep_epoch: str, marker: str) -> Procedure[str | StoreFailed]:
+    """Abort a page of uploads; where to go on, "" at the end."""
+    provider = services.provider
+    request = provider.list_uploads_request(keys.object_prefix(url), marker)
+    listed = yield from ask(provider, request, provider.read_list_uploads, timeout_s=WRITE_TIMEOUT_S)
+    if isinstance(listed, Failed):
+        return failure(listed)
+    page = listed.value
+    dead = yield from _dead(services, url, keep_epoch, tuple(upload.key for upload in page.uploads))
+    if isinstance(dead, StoreFailed):
+        return dead
+    for upload in page.uploads:
+        if upload.key in dead:
+            abort = provider.abort_upload_request(upload.key, upload.upload_id)
+            aborted = yield from ask(provider, abort, provider.read_abort_upload, timeout_s=WRITE_TIMEOUT_S)
+            if isinstance(aborted, Failed):
+                return failure(aborted)
+    return page.next_marker
+
+
+def _sweep_objects(services: PoolServices, url: str, keep_epoch: str, marker: str) -> Procedure[str | StoreFailed]:
+    """Delete a page of objects; where to go on, "" at the end."""
+    provider = services.provider
+    request = provider.list_objects_request(keys.object_prefix(url), marker)
+    listed = yield from ask(provider, request, provider.read_list_objects, timeout_s=WRITE_TIMEOUT_S)
+    if isinstance(listed, Failed):
+        return failure(listed)
+    page = listed.value
+    dead = yield from _dead(services, url, keep_epoch, page.keys)
+    if isinstance(dead, StoreFailed):
+        return dead
+    for key in page.keys:
+        if key in dead:
+            delete = provider.delete_request(key)
+            deleted = yield from ask(provider, delete, provider.read_delete, timeout_s=WRITE_TIMEOUT_S)
+            if isinstance(deleted, Failed):
+                return failure(deleted)
+    return page.next_marker
+
+
+def _dead(
+    services: PoolServices, url: str, keep_epoch: str, listed: tuple[str, ...]
+) -> Procedure[frozenset[str] | StoreFailed]:
+    """Which of the listed keys stand under a dead epoch.
+
+    The current epoch is read after the listing: it may be another purge's that overtook this one, and a copy that was
+    begun since must stay. What is listed under yet another one was begun under an epoch that was replaced before that
+    read, and none that was replaced comes back (`write_epoch`).
+    """
+    prefix = keys.object_prefix(url)
+    others = frozenset(key for key in listed if not key.startswith(f"{prefix}{keep_epoch}/"))
+    if not others:
+        return others
+    current = yield from read_epoch(services, url)
+    if isinstance(current, ProbeFailed):
+        return StoreFailed(current.reason, current.detail)
+    return frozenset(key for key in others if not key.startswith(f"{prefix}{current.epoch}/"))
