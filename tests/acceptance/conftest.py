@@ -1,4 +1,4 @@
-"""A fleet for each test that asks for one."""
+"""A fleet for each test that asks for one, and one that a module's tests share."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from tests.acceptance.looking import Site
 from tests.fleet import Fleet, fleet_of
 from tests.servers import Moto, Origin, SeaweedFS, Valkey
 
@@ -23,3 +24,14 @@ def make_fleet(tmp_path: Path, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto,
             return stack.enter_context(fleet_of(fleet))
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def site(
+    tmp_path_factory: pytest.TempPathFactory, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto
+) -> Iterator[Site]:
+    """A fleet with an origin, a front end and a back end: each test uses URLs of its own."""
+    with Origin() as origin:
+        fleet = Fleet(tmp_path_factory.mktemp("site"), valkey, seaweedfs, moto, origin.url)
+        with fleet_of(fleet):
+            yield Site(fleet, origin, fleet.start("serve"), fleet.start("work"))
