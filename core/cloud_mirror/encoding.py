@@ -37,7 +37,8 @@ def decode_path_url(raw: str) -> str:
     except UnicodeError as error:
         raise SourceError(Reason.URL_UNDECODABLE, "The URL in the path is not UTF-8.") from error
     if "/" in raw:
-        whole = _RAW_START.sub(r"\1://", text, count=1)
+        # What begins as a URL was encoded by nobody, and the escapes in it are its own; else a part of it was.
+        whole = _RAW_START.sub(r"\1://", raw if _RAW_START.match(raw) else text, count=1)
         detail = "The URL in the path has bare slashes: percent-encode all of it."
         raise SourceError(Reason.URL_RAW, detail, encode_path_url(whole))
     return text

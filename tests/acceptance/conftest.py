@@ -27,9 +27,7 @@ def make_fleet(tmp_path: Path, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto,
 
 
 @pytest.fixture(scope="module")
-def site(
-    tmp_path_factory: pytest.TempPathFactory, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto
-) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto) -> Iterator[Site]:
     """A fleet with an origin, a front end and a back end: each test uses URLs of its own."""
     with Origin() as origin:
         fleet = Fleet(tmp_path_factory.mktemp("site"), valkey, seaweedfs, moto, origin.url)

@@ -176,9 +176,15 @@ def test_right_digests_are_no_obstacle(site: Site) -> None:
     whole(site, "/well-summed", site.origin.put("/well-summed", body, headers=headers))
 
 
-def test_a_length_that_is_too_short_gives_what_every_client_gets(site: Site) -> None:
+def test_a_length_that_is_too_short_gives_what_every_client_gets_or_nothing(site: Site) -> None:
+    """Whether what follows the body is seen depends on how the origin's bytes happen to come."""
     url = site.origin.put("/cut", b"abcdef", content_length=4)
-    assert fetch(mirrored(site.front, url).location).sha256 == hashlib.sha256(b"abcd").hexdigest()
+    reply = site.front.ask(url)
+    assert reply.status == 302
+    if reply.outcome == "origin":
+        assert (reply.location, reply.reason) == (url, "origin-reply")
+    else:
+        assert fetch(reply.location).sha256 == hashlib.sha256(b"abcd").hexdigest()
 
 
 def test_limits_that_the_configuration_sets(make_fleet: MakeFleet, origin: Origin) -> None:
@@ -188,7 +194,7 @@ def test_limits_that_the_configuration_sets(make_fleet: MakeFleet, origin: Origi
     for path, size in (("/end-small", 1_000), ("/end-parts", 6 * MIB)):
         url = origin.put(path, size=size, seed=size, close_delimited=True)
         assert fetch(mirrored(front, url).location).sha256 == origin.sha256(path)
-    too_large = {"size": 6 * MIB + 1, "seed": 3}
+    too_large: dict[str, Any] = {"size": 6 * MIB + 1, "seed": 3}
     assert refused_copy(fleet, front, origin.put("/large", **too_large)) == "object-too-large"
     assert refused_copy(fleet, front, origin.put("/large-chunked", chunked=True, **too_large)) == "object-too-large"
     assert refused_copy(fleet, front, origin.put("/large-end", close_delimited=True, **too_large)) == "object-too-large"

@@ -39,7 +39,9 @@ def test_encodings_round_trip(url: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "whole"),
     [
-        ("https://example.com/a%20b", "https://example.com/a b"),
+        ("https://example.com/a%20b%2Fc", "https://example.com/a%20b%2Fc"),
+        ("https://example.com/\u00e9", "https://example.com/\u00e9"),
+        ("https%3A//example.com/a%2520b", "https://example.com/a%20b"),
         ("https:/example.com/a", "https://example.com/a"),
         ("https%3A//example.com/a", "https://example.com/a"),
         ("https:%2F%2Fexample.com/a", "https://example.com/a"),

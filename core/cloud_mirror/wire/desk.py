@@ -33,6 +33,9 @@ SERVER: Final = "cloud-mirror"
 BROKEN: Final = problem(Reason.INTERNAL)
 """What a client gets where something inside went wrong; the log says what."""
 
+UNREADABLE: Final = problem(Reason.REQUEST_MALFORMED)
+"""What a client gets that does not speak HTTP, or too much of it at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Roles:

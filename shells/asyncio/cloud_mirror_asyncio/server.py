@@ -3,14 +3,59 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from aiohttp import web
 
 from cloud_mirror.http_api import Answer, PurgeRoute, RedirectRoute
-from cloud_mirror.wire.desk import BROKEN, SERVER
+from cloud_mirror.reason import Reason
+from cloud_mirror.wire.desk import BROKEN, SERVER, UNREADABLE
 from cloud_mirror_asyncio.mirror import Mirror
 
+LINE_BYTES: Final = 8_190
+"""The longest request line that is read in any case; aiohttp's own limit."""
+
 log = logging.getLogger("cloud_mirror.server")
+
+
+class Server(web.Server):
+    """aiohttp's server around a `Handler`, for request lines as long as the longest URL that may be asked for."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        # Percent-encoded, a URL is three times as long at most; before it stand method and route.
+        longest = max(LINE_BYTES, 3 * mirror.policy.source.max_url_bytes + 1_024)
+        super().__init__(Handler(mirror), handler_cancellation=True, access_log=None, max_line_size=longest)
+
+    def __call__(self) -> web.RequestHandler:
+        """The protocol of a new connection."""
+        return _Protocol(self, loop=self._loop, **self._kwargs)
+
+
+class _Protocol(web.RequestHandler):
+    """aiohttp's, but who speaks no HTTP gets a problem, as everybody does, and no traceback in the log."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  # aiohttp's, and quotes what the client sent
+    ) -> web.StreamResponse:
+        """The response, after which the connection is closed."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("a response was begun already: the connection can only be closed")
+        inside = status >= Reason.INTERNAL.status
+        if inside:
+            log.error("a request could not be answered", exc_info=exc)
+        else:
+            log.info("a request cannot be read", extra={"why": type(exc).__name__})
+        response = _response(BROKEN if inside else UNREADABLE)
+        response.force_close()
+        return response
+
+
+def _response(answer: Answer) -> web.Response:
+    return web.Response(status=answer.status, headers=[*answer.headers, ("Server", SERVER)], body=answer.body)
 
 
 class Handler:
@@ -26,7 +71,7 @@ class Handler:
         except Exception:
             log.exception("a request could not be answered")
             answer = BROKEN
-        return web.Response(status=answer.status, headers=[*answer.headers, ("Server", SERVER)], body=answer.body)
+        return _response(answer)
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
         mirror, desk = self._mirror, self._mirror.desk
