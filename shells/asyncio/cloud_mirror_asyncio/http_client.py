@@ -7,11 +7,13 @@ import itertools
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
+from multidict import CIMultiDict
 from yarl import URL
 
 from cloud_mirror.address import is_allowed_address
@@ -33,6 +35,9 @@ from cloud_mirror.wire.calls import (
 
 UPLOAD_PIECE_BYTES: Final = 256 * 1024
 BUFFER_BYTES: Final = 512 * 1024
+HEADER_BYTES: Final = 128 * 1024
+"""The longest header of a reply: a Location holds the longest URL that can be configured, and some more."""
+
 _SKIPPED: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -84,7 +89,13 @@ class HttpClient:
             skip_auto_headers=_SKIPPED,
             trust_env=False,
             read_bufsize=BUFFER_BYTES,
+            max_field_size=HEADER_BYTES,
         )
+
+    @property
+    def open_bodies(self) -> int:
+        """How many bodies were opened and not yet closed."""
+        return len(self._bodies)
 
     def _guarded_socket(self, address_info: tuple[Any, ...]) -> socket.socket:
         """A socket for an address that was checked just before it is connected to, whoever resolved it."""
@@ -128,9 +139,8 @@ class HttpClient:
         number = next(self._numbers)
         self._bodies[number] = response
         headers = _headers(response)
-        names = dict(headers)
-        delimited = "content-length" in names or "chunked" in names.get("transfer-encoding", "").lower()
-        return BodyOpened(number, response.status, headers, delimited or call.request.method == "HEAD")
+        delimited = _delimited(call.request.method, response.status, headers)
+        return BodyOpened(number, response.status, headers, delimited)
 
     async def read_body(self, call: ReadBody) -> BodyRead | TransportFailure:
         """Feed the collector until it is full or the body ends."""
@@ -161,19 +171,35 @@ class HttpClient:
         return Done()
 
     async def _send(self, request: HttpRequest, route: Route, connect_timeout_s: float) -> aiohttp.ClientResponse:
-        headers = dict(request.headers)
+        headers = CIMultiDict(request.headers)
         data: bytes | memoryview | AsyncIterator[memoryview] | None = request.body if len(request.body) else None
         if len(request.body) > UPLOAD_PIECE_BYTES:
             headers.setdefault("Content-Length", str(len(request.body)))
             data = _pieces(request.body)
         return await self._sessions[route].request(
             request.method,
-            URL(request.url, encoded=True),
+            _url(request),
             headers=headers,
             data=data,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
         )
+
+
+def _url(request: HttpRequest) -> URL:
+    """The request's URL; the whole target stands as its path, for as a query an empty one (`/a?`) would get lost."""
+    place = URL(f"{request.scheme}://{request.host}:{request.port}", encoded=True)
+    return place.with_path(request.target, encoded=True)
+
+
+def _delimited(method: str, status: int, headers: Headers) -> bool:
+    """Whether more than the connection's end says where the body ends (RFC 9112, 6.3)."""
+    if method == "HEAD" or status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+        return True
+    codings = ",".join(value for name, value in headers if name == "transfer-encoding")
+    if codings:
+        return codings.rpartition(",")[2].strip().lower() == "chunked"
+    return any(name == "content-length" for name, _ in headers)
 
 
 async def _pieces(body: bytes | memoryview) -> AsyncIterator[memoryview]:
