@@ -1,6 +1,7 @@
 """The world around a redirect machine: every legal answer to each of its actions, and what must always hold."""
 
 import copy
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -286,6 +287,26 @@ class Flight:
         state = replace(self.state, claims=0)
         asked = type(self.asked)
         return (state, asked, self.fresh, self.joined, bool(self.claim), self.doubtful, self.forbidden)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the walks have seen: every edge of the diagram, and one flight for each situation."""
+
+    edges: frozenset[tuple[Phase, Row, Phase]]
+    flights: tuple[Flight, ...]
+
+
+@functools.cache
+def survey() -> Survey:
+    """Walk through all of it under both policies, once for all who want to know."""
+    edges, flights = set(), {}
+    for on_deadline in OnDeadline:
+        for before, _, after in walk(replace(RULES, on_deadline=on_deadline)):
+            assert after.took is not None
+            edges.add((before.state.phase, after.took.row, after.state.phase))
+            flights[after.key()] = after
+    return Survey(frozenset(edges), tuple(flights.values()))
 
 
 DEADLINES_S = (10.0, 20.0)

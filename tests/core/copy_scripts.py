@@ -1,0 +1,110 @@
+"""How to bring a copy machine to each of its phases, and what it then asks for: the beginnings of its scripts."""
+
+from dataclasses import replace
+
+from cloud_mirror.actions import (
+    AbortUpload,
+    Acquire,
+    CloseOrigin,
+    CompleteUpload,
+    CreateUpload,
+    DeleteCopy,
+    Draft,
+    FetchPart,
+    KeepLease,
+    OpenOrigin,
+    ProbeCopy,
+    PutCopy,
+    ReadEntry,
+    ReadEpoch,
+    Slot,
+    UploadPart,
+    VerifyCopy,
+    WriteEntry,
+)
+from cloud_mirror.entry import Entry, Holder, Status
+from cloud_mirror.events import (
+    CleanedUp,
+    CopyNotFound,
+    CopyVerified,
+    CopyWritten,
+    DrainBegun,
+    EntryRefused,
+    FetchFailed,
+    LeaseAcquired,
+    OriginDeclined,
+    OriginOpened,
+    PartFetched,
+    PartUploaded,
+    StoreFailed,
+    UploadCreated,
+)
+from cloud_mirror.policy import MIB
+from cloud_mirror.reason import Reason
+from tests.core.copy_world import (
+    COPY,
+    JOB,
+    URL,
+    read,
+)
+from tests.core.scripts import Script, to
+
+PART = 5 * MIB
+OUTAGE = Reason.STORE_UNAVAILABLE
+COPYING = Draft(Entry(Status.PENDING, "w", URL, holder=Holder.COPYING, attempt=1, copy_id="mine"), 60.0)
+PRESENT = Entry(Status.PRESENT, "w", URL, epoch="e1", size=5, etag='"e"', copy_id="mine", bytes_total=5, attempt=1)
+ACQUIRE, RENEW = Acquire(Slot.ENTRY, COPYING), Acquire(Slot.RENEWAL, COPYING)
+KEEP = (KeepLease(Slot.ENTRY, "w"), ProbeCopy())
+VERIFY, ABORT, DELETE = VerifyCopy("e1", "mine"), AbortUpload("e1", "u"), DeleteCopy("e1")
+WHOLE = PartFetched(1, 5, 5, ended=True, sha256="5a")
+FIRST = PartFetched(1, PART, PART, ended=False)
+SECOND = PartFetched(2, PART, 2 * PART, ended=False)
+THIRD = PartFetched(3, 7, 2 * PART + 7, ended=True, sha256="5a")
+
+
+def publish(sha256: str = "5a", slot: Slot = Slot.ENTRY, life_s: float = 9_000.0) -> WriteEntry:
+    return WriteEntry(Draft(replace(PRESENT, sha256=sha256), life_s, life_s), "w", slot)
+
+
+def record(
+    reason: Reason, detail: str = "", retry_in_s: float = 65.0, status: int | None = None, attempt: int = 1
+) -> WriteEntry:
+    """A passing failure rests for 5 s at first, and is due one lease later."""
+    entry = Entry(Status.ERROR, "w", URL, reason=reason, detail=detail, origin_status=status, attempt=attempt)
+    return WriteEntry(Draft(entry, retry_in_s + 60.0, retry_in_s=retry_in_s), "w", Slot.ENTRY)
+
+
+def upload(number: int) -> UploadPart:
+    return UploadPart("e1", "u", number)
+
+
+REQUEUE = WriteEntry(Draft(Entry(Status.PENDING, "w", URL, holder=Holder.QUEUED, epoch="e1"), 600.0), "w", Slot.ENTRY)
+
+RECEIVED: Script = (to(JOB, ReadEntry()),)
+ACQUIRING: Script = (*RECEIVED, to(read(None), ACQUIRE))
+PROBING: Script = (*ACQUIRING, to(LeaseAcquired(), *KEEP))
+OPENING: Script = (*PROBING, to(CopyNotFound("e1"), OpenOrigin()))
+TRANSFERRING: Script = (*OPENING, to(OriginOpened(None, "", delimited=True), FetchPart(1, PART)))
+PUTTING: Script = (*TRANSFERRING, to(WHOLE, PutCopy("e1", "mine")))
+CREATING: Script = (*TRANSFERRING, to(FIRST, CreateUpload("e1", "mine")))
+UPLOADING: Script = (*CREATING, to(UploadCreated("u"), upload(1), FetchPart(2, PART)))
+UPLOADING_TWO: Script = (*UPLOADING, to(SECOND, upload(2)))
+COMPLETING: Script = (
+    *UPLOADING_TWO,
+    to(PartUploaded(1), FetchPart(3, PART)),
+    to(THIRD, upload(3)),
+    to(PartUploaded(3)),
+    to(PartUploaded(2), CompleteUpload("e1", "u")),
+)
+VERIFYING: Script = (*PUTTING, to(CopyWritten(), VERIFY))
+UNSURE: Script = (*COMPLETING, to(StoreFailed(OUTAGE), VERIFY))
+PUBLISHING: Script = (*VERIFYING, to(CopyVerified(COPY), publish()))
+RECORDING: Script = (*OPENING, to(OriginDeclined(Reason.ORIGIN_GONE, 410), record(Reason.ORIGIN_GONE, "", 30.0, 410)))
+CHECKING: Script = (*PUBLISHING, to(EntryRefused(), ReadEpoch()))
+STOPPING: Script = (*UPLOADING, to(DrainBegun(), CloseOrigin()))
+REQUEUEING: Script = (
+    *STOPPING,
+    to(FetchFailed(Reason.ORIGIN_BROKE_OFF)),
+    to(PartUploaded(1), ABORT),
+    to(CleanedUp(), REQUEUE),
+)

@@ -1,0 +1,128 @@
+"""What an origin's reply means, hop by hop."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud_mirror.origin import (
+    Approve,
+    Asking,
+    Confirm,
+    Decline,
+    Follow,
+    Headers,
+    Hop,
+    LengthError,
+    Verdict,
+    content_length,
+    is_strong,
+    judge,
+    retry_after_s,
+)
+from cloud_mirror.policy import SourcePolicy
+from cloud_mirror.reason import Reason
+from cloud_mirror.source import SourceRules, parse_source
+
+POLICY = SourcePolicy(allowed_patterns=(r"^https://good\.example/",), redirect_limit=3)
+RULES = SourceRules(POLICY)
+URL = parse_source("https://good.example/a/b?q=1", POLICY.max_url_bytes)
+
+
+def ask(asking: Asking, status: int, headers: Headers = (), redirects: int = 0) -> Verdict:
+    return judge(Hop(URL, asking, redirects), status, headers, POLICY, RULES)
+
+
+@pytest.mark.parametrize(
+    ("asking", "status", "verdict"),
+    [
+        (Asking.HEAD, 200, Approve()),
+        (Asking.HEAD, 204, Approve()),
+        (Asking.HEAD, 404, Decline(Reason.ORIGIN_NOT_FOUND, 404)),
+        (Asking.HEAD, 410, Decline(Reason.ORIGIN_GONE, 410)),
+        (Asking.HEAD, 304, Decline(Reason.ORIGIN_REDIRECTS, 304)),
+        (Asking.HEAD, 403, Confirm()),
+        (Asking.HEAD, 405, Confirm()),
+        (Asking.HEAD, 429, Confirm()),
+        (Asking.HEAD, 500, Confirm()),
+        (Asking.FIRST_BYTE, 200, Approve()),
+        (Asking.FIRST_BYTE, 206, Approve()),
+        (Asking.FIRST_BYTE, 416, Approve()),
+        (Asking.FIRST_BYTE, 403, Decline(Reason.ORIGIN_REFUSED, 403)),
+        (Asking.FIRST_BYTE, 404, Decline(Reason.ORIGIN_NOT_FOUND, 404)),
+        (Asking.FIRST_BYTE, 429, Decline(Reason.ORIGIN_BUSY, 429)),
+        (Asking.FIRST_BYTE, 503, Decline(Reason.ORIGIN_ERROR, 503)),
+        (Asking.GET, 200, Approve()),
+        (Asking.GET, 204, Decline(Reason.ORIGIN_REPLY, 204)),
+        (Asking.GET, 206, Decline(Reason.ORIGIN_REPLY, 206)),
+        (Asking.GET, 416, Decline(Reason.ORIGIN_REFUSED, 416)),
+        (Asking.GET, 500, Decline(Reason.ORIGIN_ERROR, 500)),
+        (Asking.GET, 999, Decline(Reason.ORIGIN_REPLY, 999)),
+    ],
+)
+def test_status(asking: Asking, status: int, verdict: Verdict) -> None:
+    assert ask(asking, status) == verdict
+
+
+@given(st.sampled_from(Asking), st.integers(100, 999))
+def test_only_a_head_is_asked_again(asking: Asking, status: int) -> None:
+    verdict = ask(asking, status)
+    if isinstance(verdict, Confirm):
+        assert asking is Asking.HEAD
+    if isinstance(verdict, Approve):
+        assert 200 <= status < 300 or (asking, status) == (Asking.FIRST_BYTE, 416)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("asking", Asking)
+def test_redirects_are_followed(asking: Asking, status: int) -> None:
+    target = parse_source("https://good.example/c", POLICY.max_url_bytes)
+    assert ask(asking, status, (("location", "/c"),)) == Follow(target)
+
+
+@pytest.mark.parametrize(
+    ("headers", "redirects", "reason"),
+    [
+        ((), 0, Reason.ORIGIN_REDIRECTS),
+        ((("location", ""),), 0, Reason.ORIGIN_REDIRECTS),
+        ((("location", "/c"),), 3, Reason.ORIGIN_REDIRECTS),
+        ((("location", "https://evil.example/"),), 0, Reason.HOP_NOT_ALLOWED),
+        ((("location", "http://good.example/c"),), 0, Reason.HOP_NOT_ALLOWED),
+        ((("location", "https://169.254.169.254/"),), 0, Reason.HOP_NOT_ALLOWED),
+        ((("location", "https://user@good.example/"),), 0, Reason.HOP_NOT_ALLOWED),
+    ],
+)
+def test_redirects_that_are_not_followed(headers: Headers, redirects: int, reason: Reason) -> None:
+    assert ask(Asking.GET, 302, headers, redirects) == Decline(reason)
+
+
+def test_the_last_redirect_that_is_allowed_is_followed() -> None:
+    assert isinstance(ask(Asking.GET, 302, (("location", "/c"),), 2), Follow)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("120", 120.0), (" 5 ", 5.0), ("-1", None), ("1.5", None), ("\uff11", None), ("soon", None)]
+)
+def test_retry_after(value: str, seconds: float | None) -> None:
+    assert retry_after_s((("retry-after", value),)) == seconds
+    assert ask(Asking.GET, 503, (("retry-after", value),)) == Decline(Reason.ORIGIN_ERROR, 503, seconds)
+
+
+@pytest.mark.parametrize(
+    ("lines", "length"), [((), None), (("5",), 5), ((" 5 ",), 5), (("5", "5"), 5), (("5, 5",), 5), (("0",), 0)]
+)
+def test_content_length(lines: tuple[str, ...], length: int | None) -> None:
+    headers = (("content-type", "text/plain"), *(("content-length", line) for line in lines))
+    assert content_length(headers) == length
+
+
+@pytest.mark.parametrize(
+    "lines", [("5", "6"), ("5, 6",), ("",), ("+5",), ("1_0",), ("\uff11\uff10",), ("-1",), ("1" * 19,)]
+)
+def test_content_length_that_makes_no_sense(lines: tuple[str, ...]) -> None:
+    with pytest.raises(LengthError, match="whole number"):
+        content_length(tuple(("content-length", line) for line in lines))
+
+
+@pytest.mark.parametrize(("etag", "strong"), [('"a"', True), ('W/"a"', False), ("a", False), ('"', False), ("", False)])
+def test_strong_etags(etag: str, *, strong: bool) -> None:
+    assert is_strong(etag) == strong

@@ -1,0 +1,55 @@
+"""How a copy is cut into parts, against the bounds that S3 sets."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud_mirror.plan import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES, Plan, plan_for
+from cloud_mirror.policy import GIB, MIB, WorkerPolicy
+
+TIB = 1024 * GIB
+S3_LARGEST_BYTES = 48 * TIB
+
+
+@given(st.integers(0, S3_LARGEST_BYTES), st.integers(MIN_PART_BYTES, GIB))
+def test_any_known_length_is_cut_into_parts_that_the_store_takes(length: int, part_bytes: int) -> None:
+    size = Plan(part_bytes, 1).size_of_part(1, length)
+    assert MIN_PART_BYTES <= size <= MAX_PART_BYTES
+    assert size >= part_bytes
+    assert size * MAX_PARTS >= length
+    assert Plan(part_bytes, 1).size_of_part(MAX_PARTS, length) == size
+
+
+@given(st.integers(MIN_PART_BYTES, MAX_PART_BYTES), st.integers(1, MAX_PARTS - 1))
+def test_parts_of_an_unknown_length_never_shrink(part_bytes: int, number: int) -> None:
+    plan = Plan(part_bytes, 1)
+    assert part_bytes <= plan.size_of_part(number, None) <= plan.size_of_part(number + 1, None) <= MAX_PART_BYTES
+
+
+def test_the_smallest_parts_of_an_unknown_length_reach_far() -> None:
+    plan = Plan(MIN_PART_BYTES, 1)
+    assert sum(plan.size_of_part(number, None) for number in range(1, MAX_PARTS + 1)) > 4.8 * TIB
+
+
+@pytest.mark.parametrize(
+    ("part_mib", "budget_mib", "copies", "expected"),
+    [
+        (16, 512, 16, Plan(16 * MIB, 1)),
+        (16, 512, 1, Plan(16 * MIB, 4)),
+        (16, 512, 8, Plan(16 * MIB, 3)),
+        (64, 512, 16, Plan(16 * MIB, 1)),
+        (16, 64, 16, Plan(5 * MIB, 1)),
+        (1, 512, 1, Plan(5 * MIB, 4)),
+        (16, 512, 0, Plan(16 * MIB, 4)),
+    ],
+)
+def test_copies_share_the_memory(part_mib: int, budget_mib: int, copies: int, expected: Plan) -> None:
+    assert plan_for(WorkerPolicy(part_bytes=part_mib * MIB, memory_budget_bytes=budget_mib * MIB), copies) == expected
+
+
+@given(st.integers(1, 64), st.integers(10 * MIB, 8 * GIB), st.integers(MIB, GIB))
+def test_all_copies_stay_within_the_memory(copies: int, budget: int, part_bytes: int) -> None:
+    """Where it can hold two of the smallest parts for each."""
+    plan = plan_for(WorkerPolicy(part_bytes=part_bytes, memory_budget_bytes=budget), copies)
+    if budget // copies >= 2 * MIN_PART_BYTES:
+        assert copies * plan.part_bytes * (plan.uploads_at_once + 1) <= budget
