@@ -213,14 +213,11 @@ class LeaseLost:
 
 @dataclass(frozen=True, slots=True)
 class OriginOpened:
-    """The origin answered 200; `length` in bytes, or None where it does not say.
-
-    `delimited`: the end of the body is marked, by length or by chunks.
-    """
+    """The origin answered 200; `length` in bytes, or None where it does not say."""
 
     length: int | None
     etag: str
-    delimited: bool
+    delimited: bool  # whether the end of the body is marked, by length or by chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,15 +270,12 @@ class CopyWritten:
 
 @dataclass(frozen=True, slots=True)
 class StoreFailed:
-    """The store did not say that it did it. `settled`: it said that it did not, so nothing can have come of it.
-
-    `part` is the number of the part that was to be uploaded, or 0.
-    """
+    """The store did not say that it did it. `settled`: it said that it did not, so nothing can have come of it."""
 
     reason: Reason
     detail: str = ""
     settled: bool = False
-    part: int = 0
+    part: int = 0  # the number of the part that was to be uploaded, if it was one
 
 
 @dataclass(frozen=True, slots=True)
