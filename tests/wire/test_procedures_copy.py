@@ -1,4 +1,4 @@
-"""The copy machine's actions as calls: what is read of the origin, what is written to the store, and what is in doubt."""
+"""The copy machine's actions as calls: what is read, what is written, and what is in doubt."""
 
 import gc
 from dataclasses import replace

@@ -60,6 +60,12 @@ def test_sending() -> None:
     assert isinstance(Script(DENIED).run(jobs.send_job(SERVICES, URL, "0")), JobFailed)
 
 
+def test_no_job_is_sent_to_a_queue_that_is_not_found_yet() -> None:
+    script = Script()
+    assert isinstance(script.run(jobs.send_job(replace(SERVICES, queue_url=""), URL, "0")), JobFailed)
+    assert script.said == []
+
+
 def test_jobs_are_received_when_cache_and_store_answer() -> None:
     script = Script(PONG, missing(), delivered(BODY, "two"))
     received = script.run(jobs.receive_jobs(SERVICES, 16))

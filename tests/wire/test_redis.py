@@ -12,6 +12,7 @@ from cloud_mirror.reason import Reason
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.calls import (
     Call,
+    Done,
     FailureKind,
     RedisCommand,
     RedisRefusal,
@@ -344,3 +345,18 @@ def test_refusals_and_failures_are_told_apart() -> None:
     assert drive(redis.read(KEY), lambda _: broken) == Unavailable("broken: reset", sent=True)
     noscript = RedisRefusal("NOSCRIPT No matching script.")
     assert drive(redis.read(KEY), lambda _: noscript) == Unavailable(noscript.message, sent=False)
+    with pytest.raises(AssertionError):
+        drive(redis.read(KEY), lambda _: Done())
+
+
+def test_the_script_can_be_sent_ahead(cache: Cache) -> None:
+    sent: list[Call] = []
+
+    def perform(call: Call) -> Reply:
+        sent.append(call)
+        return cache.perform(call)
+
+    drive(redis.load(), perform)
+    assert did(drive(redis.read(KEY), perform))
+    assert len(sent) == 2
+    drive(redis.load(), lambda _: TransportFailure(FailureKind.CONNECT))
