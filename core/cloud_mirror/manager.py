@@ -46,6 +46,8 @@ class CacheManager:
             expiry_margin_s=pool.expiry_margin_s,
             max_object_bytes=policy.source.max_object_bytes,
             allow_close_delimited=policy.source.allow_close_delimited,
+            first_backoff_s=policy.worker.first_backoff_s,
+            longest_backoff_s=policy.worker.longest_backoff_s,
         )
 
     def flight(self, url: str, token: str) -> redirect_table.State:

@@ -92,6 +92,7 @@ def test_an_object_without_a_type_is_a_sequence_of_bytes(site: Site) -> None:
         ("/names/..", "/names/.."),
         ("/names/%25.bin", "/names/%25.bin"),
         ("/q?x=é&y=a%2Fb+c%20d&z=()!'*&w=//a/../b", "/q?x=%C3%A9&y=a%2Fb+c%20d&z=()!'*&w=//a/../b"),
+        ("/q?", "/q?"),
         ("/q?u=https://other.example/?v=1", "/q?u=https://other.example/?v=1"),
     ],
 )

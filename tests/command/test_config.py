@@ -200,6 +200,8 @@ def test_the_admin_token_is_not_taken_from_the_file() -> None:
         ("[source]\nmax_object_bytes = '1 furlong'", 'max_object_bytes: must be a size such as "16MiB"'),
         ("[worker]\nlease_s = 50000", "worker.lease_s: must be at most 43200"),
         ("[worker]\nlease_s = 0", "worker.lease_s: must be at least 0.1"),
+        ("[worker]\nfirst_backoff_s = -1", "worker.first_backoff_s: must be at least 0"),
+        ("[worker]\nlongest_backoff_s = 50000", "worker.longest_backoff_s: must be at most 43200"),
         ("[worker]\npart_size = '4MiB'", "worker.part_size: must be at least 5MiB"),
         ("[worker]\npart_size = '6GiB'", "worker.part_size: must be at most 5GiB"),
         ("[worker]\npart_size = '6MiB'\nmemory_budget = '5MiB'", "worker.memory_budget: must be at least as much"),

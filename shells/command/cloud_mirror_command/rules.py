@@ -39,6 +39,8 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "visibility_timeout_s": (1, LONGEST_VISIBILITY_S),
     "lease_s": (0.1, LONGEST_VISIBILITY_S),
     "claim_lease_s": (0.1, LONGEST_VISIBILITY_S),
+    "first_backoff_s": (0, LONGEST_VISIBILITY_S),
+    "longest_backoff_s": (0, LONGEST_VISIBILITY_S),
     "max_receive_count": (1, 1_000),  # SQS, "SetQueueAttributes", RedrivePolicy
     "max_waiters": (1, 10_000_000),
     "concurrency": (1, 10_000),
