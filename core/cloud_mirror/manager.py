@@ -86,6 +86,7 @@ class CacheManager:
                 return redirect_answer(self.location(url, epoch), outcome, reason)
             case ToOrigin(reason):
                 return redirect_answer(url, Outcome.ORIGIN, reason)
-            case Refuse(reason, status):
-                retry = (("Retry-After", "2"),) if reason.status == Reason.CACHE_UNAVAILABLE.status else ()
-                return problem(reason, status=status, headers=retry)
+            case _:
+                again = response.reason.status == Reason.CACHE_UNAVAILABLE.status
+                headers = (("Retry-After", "2"),) if again else ()
+                return problem(response.reason, status=response.status, headers=headers)
