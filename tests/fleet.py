@@ -16,8 +16,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from tests.servers import Moto, SeaweedFS, ServerProcess, Valkey
-from tests.servers.processes import free_port
+import redis
+
+from cloud_mirror import keys
+from tests.servers import FaultProxy, Moto, SeaweedFS, ServerProcess, Valkey
+from tests.servers.processes import free_port, wait_until
+from tests.servers.streams import Head
 
 REGION: Final = "us-west-1"
 POOL: Final = f"s3_{REGION}"
@@ -95,6 +99,14 @@ class Process(ServerProcess):
         """Send a signal to it."""
         assert self.pid is not None
         os.kill(self.pid, number)
+
+    def wait_for_metric(self, name: str, value: float, timeout_s: float = 30.0, **labels: str) -> None:
+        """Return once a metric has that value."""
+        wait_until(
+            lambda: self.metric(name, **labels) == value,
+            timeout_s,
+            lambda: f"{self.name}: {name}{labels or ''} is {self.metric(name, **labels)}, not {value}",
+        )
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that carry these labels, from `/metrics`."""
@@ -207,6 +219,23 @@ class Fleet:
         finally:
             client.close()
 
+    def entry(self, url: str) -> dict[str, str]:
+        """What the cache holds of a URL, field by field; nothing where it is absent."""
+        with redis.Redis.from_url(self.valkey.url, decode_responses=True) as client:
+            fields: dict[str, str] = client.hgetall(keys.entry_key(POOL, url))
+            return fields
+
+    def wait_for_listeners(self, count: int = 1) -> None:
+        """Return once so many processes listen to the pool's channel."""
+        channel = keys.channel(POOL)
+        with redis.Redis.from_url(self.valkey.url, decode_responses=True) as client:
+
+            def listening() -> int:
+                ((_, number),) = client.pubsub_numsub(channel)
+                return int(number)
+
+            wait_until(lambda: listening() >= count, 30, lambda: f"{listening()} of {count} processes listen")
+
     def uploads(self) -> list[str]:
         """The keys of uploads that were begun and neither completed nor aborted."""
         client = self.seaweedfs.client()
@@ -250,6 +279,16 @@ def at_once(calls: int, act: Any) -> list[Any]:
     for thread in threads:
         thread.join()
     return results
+
+
+def queue_calls(proxy: FaultProxy, action: str) -> int:
+    """How many requests of that action, such as SendMessage, came to the proxy before a queue."""
+    return sum(seen.head.header("x-amz-target").endswith(f".{action}") for seen in proxy.requests)
+
+
+def sends_message(head: Head) -> bool:
+    """Whether a request to a queue is a SendMessage: a condition for a fault."""
+    return head.header("x-amz-target").endswith(".SendMessage")
 
 
 def _toml_value(value: Any) -> str:

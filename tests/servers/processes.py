@@ -118,6 +118,14 @@ class ServerProcess:
             self._process.wait()
             self._process = None
 
+    def wait_ended(self, timeout_s: float = 30.0) -> int:
+        """Wait until it ends by itself, or by a signal; its exit status."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} does not run")
+        status = self._process.wait(timeout_s)
+        self._process = None
+        return status
+
     def _complaint(self, what: str) -> str:
         output = self._log.read_text(errors="replace")[-4_000:]
         return f"{self.name} did not start: {what}. It was started by {self._command} and said:\n{output}"

@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Coroutine
+from typing import Final
 
 from cloud_mirror import copy, lease
 from cloud_mirror.actions import (
@@ -31,6 +32,9 @@ from cloud_mirror.wire.procedures import lease as lease_procedures
 from cloud_mirror.wire.queue import Delivery
 from cloud_mirror.wire.services import PoolServices
 from cloud_mirror_asyncio.runtime import Runtime
+
+LAST_POLL_S: Final = 2.0
+"""How long a poll under way is still listened to after jobs were given back: it may be the one that gets them."""
 
 log = logging.getLogger("cloud_mirror.back_end")
 
@@ -111,17 +115,30 @@ class BackEnd:
         self._metrics = metrics
         self._copies: set[Copy] = set()
         self._copying: set[asyncio.Task[None]] = set()
+        self._polls: dict[asyncio.Task[jobs.Received], PoolServices] = {}
 
     def loops(self) -> list[Coroutine[None, None, None]]:
         """What runs for as long as the process takes jobs: two loops a pool."""
         return [loop for pool in self._services for loop in (self._take_jobs(pool), self._attend_dead_letters(pool))]
 
     async def drain(self) -> None:
-        """Give unfinished jobs back; come back when none is left."""
-        for unfinished in tuple(self._copies):
-            unfinished.tell(DrainBegun())
+        """Give unfinished jobs back; come back when none is left. The loops are cancelled before this is called."""
+        returning = [asyncio.create_task(self._return_jobs(*poll)) for poll in self._polls.items()]
+        unfinished = tuple(self._copies)
+        for one in unfinished:
+            one.tell(DrainBegun())
         if self._copying:
             await asyncio.wait(tuple(self._copying))
+        if unfinished and returning:
+            await asyncio.wait(returning, timeout=LAST_POLL_S)
+        for task in returning:
+            task.cancel()
+        await asyncio.gather(*returning, return_exceptions=True)
+
+    async def _return_jobs(self, poll: asyncio.Task[jobs.Received], services: PoolServices) -> None:
+        """Give back at once what a poll gets that this process will not ask again."""
+        for delivery in (await poll).deliveries:
+            await self._runtime.perform(jobs.defer(services, delivery.receipt, 0.0))
 
     async def _take_jobs(self, pool: str) -> None:
         """Never more jobs than there are free slots."""
@@ -132,7 +149,10 @@ class BackEnd:
             while len(running) >= slots:
                 _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             running = {task for task in running if not task.done()}
-            received = await self._runtime.perform(jobs.receive_jobs(services, slots - len(running)))
+            poll = asyncio.create_task(self._runtime.perform(jobs.receive_jobs(services, slots - len(running))))
+            self._polls[poll] = services
+            received = await asyncio.shield(poll)
+            del self._polls[poll]
             self._note(pool, received)
             for delivery in received.deliveries:
                 task = asyncio.create_task(self._handle(services, delivery))
