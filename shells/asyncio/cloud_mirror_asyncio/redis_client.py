@@ -9,7 +9,7 @@ from typing import Any, Final
 from redis import asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import InvalidResponse, NoScriptError, RedisError, ResponseError
 
 from cloud_mirror.policy import RedisPolicy
 from cloud_mirror.wire.calls import FailureKind, RedisCommand, RedisRefusal, RedisReply, TransportFailure
@@ -18,6 +18,7 @@ from cloud_mirror.wire.notices import NoticeBoard
 CONNECTIONS: Final = 32
 RESUBSCRIBE_S: Final = 0.3
 HEALTH_S: Final = 5.0
+"""How long a subscription may be silent before Redis is asked for a sign of life, and how long it has for that."""
 
 log = logging.getLogger("cloud_mirror.redis")
 
@@ -46,10 +47,11 @@ class RedisClient:
     async def command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
         """Send one command, read its reply."""
         reply = await self._command(call)
-        reachable = not isinstance(reply, TransportFailure)
-        if reachable != self._reachable:
-            self._reachable = reachable
-            log.log(logging.INFO if reachable else logging.ERROR, "the cache is %s", "back" if reachable else reply)
+        if isinstance(reply, TransportFailure) and self._reachable:
+            log.error("the cache is gone: %s", reply.detail)
+        elif not isinstance(reply, TransportFailure) and not self._reachable:
+            log.info("the cache is back")
+        self._reachable = not isinstance(reply, TransportFailure)
         return reply
 
     async def _command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
@@ -60,6 +62,8 @@ class RedisClient:
             return RedisRefusal(f"NOSCRIPT {error}")
         except ResponseError as error:
             return RedisRefusal(str(error))
+        except InvalidResponse as error:
+            return TransportFailure(FailureKind.MALFORMED, str(error))
         except (TimeoutError, redis.TimeoutError) as error:
             return TransportFailure(FailureKind.TIMEOUT, str(error))
         except (RedisError, OSError) as error:
@@ -94,15 +98,20 @@ class Notices:
             socket_timeout=self._policy.timeout_s,
             socket_connect_timeout=self._policy.timeout_s,
             retry=Retry(NoBackoff(), 0),
-            health_check_interval=HEALTH_S,
             protocol=2,
         )
         async with client, client.pubsub() as pubsub:
             await pubsub.subscribe(*self._channels)
+            asked = False
             while True:
                 message = await pubsub.get_message(timeout=HEALTH_S)
                 if message is None:
+                    if asked:
+                        raise redis.ConnectionError(f"Redis has said nothing for {2 * HEALTH_S} s")
+                    await pubsub.ping()
+                    asked = True
                     continue
+                asked = False
                 if message["type"] == "subscribe":
                     self.connected.set()
                     self._lost()
