@@ -6,7 +6,7 @@ import socket
 from urllib.parse import quote
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cloud_mirror.reason import Reason
@@ -250,9 +250,11 @@ def test_what_is_accepted_is_canonical_ascii_and_no_address(text: str) -> None:
         socket.inet_aton(url.host)
 
 
-@given(st.text(min_size=1, max_size=20))
+TYPED = st.characters(exclude_categories=("C", "Z"), exclude_characters="\\#?%")
+
+
+@given(st.text(TYPED, min_size=1, max_size=20))
 def test_a_path_decodes_to_what_was_typed(name: str) -> None:
-    assume(not any(ch.isspace() or ch in "\\#?%" for ch in name) and name.isprintable())
     assert parse(f"https://example.com/{name}") == parse("https://example.com/" + quote(name, safe="/:@!$&'()*+,;=[]"))
 
 
