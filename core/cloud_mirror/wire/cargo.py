@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -58,24 +58,24 @@ _HASHES: Final[dict[str, Callable[[], _Hash]]] = {
 }
 
 
-@dataclass(slots=True)
 class Part:
     """A part being read, sent or done. `feed` takes what fits, digests it, and keeps the rest aside."""
 
-    number: int
-    at_most_bytes: int
-    digests: tuple[_Hash, ...] = ()
-    pieces: list[bytes] = field(default_factory=list)
-    rest: bytes = b""
-    size: int = 0
-    data: bytes = b""
-    etag: str = ""
-    crc: Crc64Nvme = field(default_factory=Crc64Nvme)
+    def __init__(self, number: int, at_most_bytes: int, digests: tuple[_Hash, ...] = ()) -> None:
+        self.number = number
+        self.at_most_bytes = at_most_bytes
+        self.size = 0
+        self.pieces: list[bytes] = []
+        self.rest = b""
+        self.data = b""
+        self.etag = ""
+        self._crc = Crc64Nvme()
+        self._digests = digests
 
     @property
     def crc64nvme(self) -> str:
         """The part's CRC64NVME, in base64."""
-        return self.crc.base64
+        return self._crc.base64
 
     @property
     def full(self) -> bool:
@@ -90,8 +90,8 @@ class Part:
             piece = piece[:room]
         self.pieces.append(piece)
         self.size += len(piece)
-        self.crc.update(piece)
-        for digest in self.digests:
+        self._crc.update(piece)
+        for digest in self._digests:
             digest.update(piece)
         return self.full
 
