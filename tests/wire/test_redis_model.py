@@ -95,6 +95,16 @@ class Machine(RuleBasedStateMachine):
             self.model.pop(key, None)
             self.model[target] = entry
 
+    @rule(key=KEYS, entry=ENTRIES, condition=CONDITIONS)
+    def meet(self, key: str, entry: Entry, condition: str) -> None:
+        """An entry stands, and somebody comes with a condition of its own."""
+        found = drive(redis.write(key, key, Change("any"), draft_of(entry)), self.cache.perform)
+        assert isinstance(found, Found)
+        self.model[key] = entry
+        change = Change(condition, entry.token, entry.status.value, CHANNEL, KEY)
+        if self.compare(key, drive(redis.drop(key, change), self.cache.perform), change):
+            self.model.pop(key)
+
     @rule(key=KEYS, token=TOKENS)
     def touch(self, key: str, token: str) -> None:
         change = Change("held", token, "", CHANNEL, KEY)
@@ -149,7 +159,7 @@ def test_the_script_does_as_the_model(cache: Cache) -> None:
         def __init__(self) -> None:
             super().__init__(cache)
 
-    run_state_machine_as_test(Bound, settings=settings(UNTIMED, max_examples=60, stateful_step_count=25))
+    run_state_machine_as_test(Bound, settings=settings(UNTIMED, max_examples=100, stateful_step_count=25))
 
 
 @pytest.fixture(scope="module")
