@@ -70,10 +70,11 @@ class CacheManager:
         """What a new request gets at once where it cannot be taken on: this process holds `held`, or is to stop."""
         if not draining and held < self.policy.server.max_waiters:
             return None
-        reason = Reason.DRAINING if draining else Reason.TOO_MANY_WAITERS
-        if self.policy.server.on_deadline is OnDeadline.FAIL:
-            return Refuse(reason, reason.status)
-        return ToOrigin(reason)
+        return self._without_copy(Reason.DRAINING if draining else Reason.TOO_MANY_WAITERS)
+
+    def break_off(self) -> Response:
+        """What requests get whose flight broke off, for a reason that only the log knows."""
+        return self._without_copy(Reason.INTERNAL)
 
     def location(self, url: str, epoch: str) -> str:
         """Where the copy of a URL stands, under `epoch`."""
@@ -90,3 +91,8 @@ class CacheManager:
                 again = response.reason.status == Reason.CACHE_UNAVAILABLE.status
                 headers = (("Retry-After", "2"),) if again else ()
                 return problem(response.reason, status=response.status, headers=headers)
+
+    def _without_copy(self, reason: Reason) -> Response:
+        if self.policy.server.on_deadline is OnDeadline.FAIL:
+            return Refuse(reason, reason.status)
+        return ToOrigin(reason)

@@ -117,9 +117,9 @@ class BackEnd:
         self._copying: set[asyncio.Task[None]] = set()
         self._polls: dict[asyncio.Task[jobs.Received], PoolServices] = {}
 
-    def loops(self) -> list[Coroutine[None, None, None]]:
-        """What runs for as long as the process takes jobs: two loops a pool."""
-        return [loop for pool in self._services for loop in (self._take_jobs(pool), self._attend_dead_letters(pool))]
+    def loops(self, pool: str) -> tuple[Coroutine[None, None, None], ...]:
+        """What runs for as long as the process takes the pool's jobs; its queues have been found."""
+        return self._take_jobs(pool), self._attend_dead_letters(pool)
 
     async def drain(self) -> None:
         """Give unfinished jobs back; come back when none is left. The loops are cancelled before this is called."""
@@ -134,6 +134,13 @@ class BackEnd:
         for task in returning:
             task.cancel()
         await asyncio.gather(*returning, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """Cut off every copy and poll; the jobs come back by themselves."""
+        under_way = (*self._copying, *self._polls)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _return_jobs(self, poll: asyncio.Task[jobs.Received], services: PoolServices) -> None:
         """Give back at once what a poll gets that this process will not ask again."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from cloud_mirror import redirect
-from cloud_mirror.actions import RedirectAction, Respond, Response, ToOrigin
+from cloud_mirror.actions import RedirectAction, Respond, Response
 from cloud_mirror.events import (
     DrainBegun,
     RedirectEvent,
@@ -19,7 +19,6 @@ from cloud_mirror.events import (
     RequestDeadlinePassed,
     RequestJoined,
 )
-from cloud_mirror.reason import Reason
 from cloud_mirror.redirect_table import Phase
 from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror.wire.procedures.redirect import perform
@@ -30,7 +29,7 @@ log = logging.getLogger("cloud_mirror.front_end")
 
 
 class Flight:
-    """Drives one redirect machine. `ended` is called once, when nothing is left to do."""
+    """Drives one redirect machine. `ended` is called when nothing is left to do, and may be called again."""
 
     def __init__(self, runtime: Runtime, services: PoolServices, url: str, ended: Callable[[Flight], None]) -> None:
         self._runtime = runtime
@@ -69,17 +68,15 @@ class Flight:
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
         if self._state.phase is Phase.DONE:
-            self._end()
+            self._ended(self)
 
     async def _perform(self, action: RedirectAction) -> None:
         try:
-            event = await self._runtime.perform(perform(self._services, self._url, action))
+            self.feed(await self._runtime.perform(perform(self._services, self._url, action)))
         except Exception:
             log.exception("a flight broke off", extra={"action": type(action).__name__})
-            self._respond(tuple(self._waiting), ToOrigin(Reason.INTERNAL))
-            self._end()
-            return
-        self.feed(event)
+            self._respond(tuple(self._waiting), self._services.manager.break_off())
+            self._ended(self)
 
     def _respond(self, requests: tuple[int, ...], response: Response) -> None:
         for request in requests:
@@ -87,17 +84,16 @@ class Flight:
             if answer is not None and not answer.done():
                 answer.set_result(response)
 
-    def _end(self) -> None:
-        self._ended(self)
-        current = asyncio.current_task()
-        for task in self._tasks:
-            if task is not current:
-                task.cancel()
-
     async def settle(self) -> None:
         """Wait for what is still being written."""
         while self._tasks:
             await asyncio.wait(tuple(self._tasks))
+
+    async def stop(self) -> None:
+        """Cut off what is under way, and answer nobody."""
+        for task in self._tasks:
+            task.cancel()
+        await self.settle()
 
 
 class FrontEnd:
@@ -148,3 +144,7 @@ class FrontEnd:
         for flight in flights:
             flight.feed(DrainBegun())
         await asyncio.gather(*(flight.settle() for flight in flights))
+
+    async def stop(self) -> None:
+        """Cut everything off."""
+        await asyncio.gather(*(flight.stop() for flight in tuple(self._flights.values())))

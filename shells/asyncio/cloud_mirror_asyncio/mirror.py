@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any, Final
 
 from cloud_mirror import keys
@@ -34,12 +34,16 @@ class Mirror:
         self.policy = policy
         self.roles = roles if roles is not None else Roles()
         self.metrics = Metrics()
-        self.services = connect(policy, None, SqsQueue(policy.queue))
+        needed = None if self.roles.front_end else self.roles.pools
+        self.services = connect(policy, needed, SqsQueue(policy.queue))
         self.desk = Desk(policy, self.roles, self.services, self.metrics)
         self._runtime = Runtime(policy, tuple(keys.channel(pool.name) for pool in policy.pools))
         self._front_end = FrontEnd(self._runtime, self.services, self.metrics)
-        self._back_end: BackEnd | None = None
+        self._back_end = BackEnd(self._runtime, self.services, self.metrics)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._purges: set[asyncio.Task[PurgeState]] = set()
+        self.broken = asyncio.Event()
+        """Set when a part of the mirror has ended that should not end: restart the process."""
 
     async def __aenter__(self) -> Mirror:
         """Start the subscription and the workers."""
@@ -50,8 +54,13 @@ class Mirror:
 
     async def __aexit__(self, *_: object) -> None:
         """Stop at once; `drain` first to stop gently."""
-        await self._stop_tasks()
-        await self._runtime.close()
+        try:
+            await self._stop_tasks(self._tasks)
+            await self._stop_tasks(self._purges)
+            await self._front_end.stop()
+            await self._back_end.stop()
+        finally:
+            await self._runtime.close()
 
     async def redirect(self, pool: str, url: str) -> Response:
         """Where to send a request for a canonical URL that the rules allow (`SourceRules.admit`)."""
@@ -62,7 +71,10 @@ class Mirror:
 
         A purge that was begun is brought to its end, although its caller may leave.
         """
-        return await asyncio.shield(asyncio.create_task(self._purge(pool, url)))
+        task = asyncio.create_task(self._purge(pool, url))
+        self._purges.add(task)
+        task.add_done_callback(self._purges.discard)
+        return await asyncio.shield(task)
 
     async def _purge(self, pool: str, url: str) -> PurgeState:
         state = await self._runtime.perform(purge(self.services[pool], url, secrets.token_urlsafe(12)))
@@ -77,14 +89,18 @@ class Mirror:
     async def drain(self) -> None:
         """Answer all waiters now, give unfinished jobs back, and come back when nothing is under way."""
         self._front_end.draining = True
-        await self._stop_tasks()
+        await self._stop_tasks(self._tasks)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._front_end.drain())
-            if self._back_end is not None:
-                tasks.create_task(self._back_end.drain())
+            tasks.create_task(self._back_end.drain())
+            if self._purges:
+                tasks.create_task(self._settle_purges())
+
+    async def _settle_purges(self) -> None:
+        await asyncio.wait(tuple(self._purges))
 
     async def _find_queues(self) -> None:
-        """Find the queues, however long that takes; the back end starts with them."""
+        """Find the queues, however long that takes; a pool's jobs are taken from when its own are found."""
         missing = set(self.services)
         said: dict[str, str] = {}
         while missing:
@@ -93,15 +109,17 @@ class Mirror:
                 if not isinstance(found, str):
                     self.services[pool] = found
                     missing.discard(pool)
+                    self._take_jobs(pool)
                 elif said.get(pool) != found:
                     said[pool] = found
                     log.error("a queue is missing", extra={"pool": pool, "trouble": found})
             if missing:
                 await asyncio.sleep(FIND_AGAIN_S)
-        if self.roles.back_end:
-            named = self.roles.pools if self.roles.pools is not None else tuple(self.services)
-            self._back_end = BackEnd(self._runtime, {pool: self.services[pool] for pool in named}, self.metrics)
-            for loop in self._back_end.loops():
+
+    def _take_jobs(self, pool: str) -> None:
+        named = self.roles.pools
+        if self.roles.back_end and (named is None or pool in named):
+            for loop in self._back_end.loops(pool):
                 self._start(loop)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -113,9 +131,11 @@ class Mirror:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.critical("a part of the mirror broke off", exc_info=task.exception())
+            self.broken.set()
 
-    async def _stop_tasks(self) -> None:
-        tasks = tuple(self._tasks)
-        for task in tasks:
+    @staticmethod
+    async def _stop_tasks(tasks: Collection[asyncio.Task[Any]]) -> None:
+        stopped = tuple(tasks)
+        for task in stopped:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*stopped, return_exceptions=True)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from aiohttp import web
 
@@ -21,6 +21,12 @@ from cloud_mirror_asyncio.server import Server
 
 T = TypeVar("T")
 
+BACKLOG: Final = 1_024
+"""How many connections may wait to be taken: a burst beyond it would be held up by whole seconds, unseen from here."""
+
+LINGER_S: Final = 2.0
+"""How long a connection may take to read its last answer, once all is drained."""
+
 log = logging.getLogger("cloud_mirror.service")
 
 
@@ -32,7 +38,7 @@ def run(
     pools: tuple[str, ...] | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> int:
-    """Run until SIGTERM or SIGINT, then drain. The exit status: 1 where draining took too long.
+    """Run until SIGTERM or SIGINT, then drain. The exit status: 1 where draining took too long, or a part broke off.
 
     `ready` is told the base URL, or "" where the process listens nowhere: one that only copies shows its health and
     metrics at `worker.port`, if that is given.
@@ -69,14 +75,14 @@ async def _run(policy: Policy, roles: Roles, ready: Callable[[str], None] | None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with Mirror(policy, roles) as mirror:
-        runner = web.ServerRunner(Server(mirror))
+        runner = web.ServerRunner(Server(mirror), shutdown_timeout=LINGER_S)
         await runner.setup()
         try:
             base_url = await _listen(runner, policy, roles)
             log.info("ready", extra={"address": base_url, "front_end": roles.front_end, "back_end": roles.back_end})
             if ready is not None:
                 ready(base_url)
-            await stopping.wait()
+            await _first(stopping, mirror.broken)
             log.info("draining")
             for site in tuple(runner.sites):
                 await site.stop()
@@ -86,10 +92,20 @@ async def _run(policy: Policy, roles: Roles, ready: Callable[[str], None] | None
             except TimeoutError:
                 log.error("not everything could be brought to its end", extra={"after_s": policy.server.drain_s})
                 return 1
-            return 0
+            return 1 if mirror.broken.is_set() else 0
         finally:
             await runner.cleanup()
             log.info("stopped")
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Come back as soon as one of them is set."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 async def _listen(runner: web.ServerRunner, policy: Policy, roles: Roles) -> str:
@@ -99,6 +115,6 @@ async def _listen(runner: web.ServerRunner, policy: Policy, roles: Roles) -> str
         if policy.worker.port is None:
             return ""
         host, port = policy.worker.host, policy.worker.port
-    await web.TCPSite(runner, host, port).start()
+    await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
     host, port = runner.addresses[0][:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,0 +1,409 @@
+"""The mirror in one process, on real servers: that everything that begins ends, and what breaks breaks alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from cloud_mirror import redirect
+from cloud_mirror.actions import Refuse, ToCopy, ToOrigin
+from cloud_mirror.events import EntryRead
+from cloud_mirror.http_api import Answer
+from cloud_mirror.policy import (
+    MIB,
+    OnDeadline,
+    Policy,
+    PoolPolicy,
+    QueuePolicy,
+    RedisPolicy,
+    ServerPolicy,
+    SourcePolicy,
+    WorkerPolicy,
+)
+from cloud_mirror.reason import Reason
+from cloud_mirror.wire.desk import Roles
+from cloud_mirror.wire.procedures import jobs
+from cloud_mirror_asyncio import Mirror, back_end, service
+from cloud_mirror_asyncio import mirror as mirror_module
+from tests.servers import Moto, Origin, Valkey
+from tests.servers.processes import free_port
+from tests.shells.asyncio_shell.looping import PATIENCE_S, in_loop, until
+
+BOTH = Roles(front_end=True, back_end=True)
+
+
+@dataclass
+class World:
+    """The servers, and a policy that fits them."""
+
+    policy: Policy
+    moto: Moto
+    origin: Origin
+
+    def queues(self, *pools: str) -> None:
+        """Create the queues of these pools."""
+        client = self.moto.client("sqs")
+        for pool in pools:
+            for name in (self.policy.queue.name(pool), self.policy.queue.dead_name(pool)):
+                client.create_queue(QueueName=name)
+        client.close()
+
+    def send(self, pool: str, body: str) -> None:
+        """Put a message in a pool's queue."""
+        client = self.moto.client("sqs")
+        url = client.get_queue_url(QueueName=self.policy.queue.name(pool))["QueueUrl"]
+        client.send_message(QueueUrl=url, MessageBody=body)
+        client.close()
+
+    def serving(self, **changes: Any) -> Policy:
+        """The policy, with these changes to its server's part."""
+        return replace(self.policy, server=replace(self.policy.server, **changes))
+
+
+@pytest.fixture
+def world(valkey: Valkey, moto: Moto, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    valkey.flush()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mirror")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mirror-secret")
+    name = secrets.token_hex(8)
+    pools = tuple(PoolPolicy("s3", region, f"{name}-{region}", moto.url) for region in ("us-west-1", "us-west-2"))
+    client = moto.client("s3")
+    for pool in pools:
+        client.create_bucket(Bucket=pool.bucket, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
+    client.close()
+    policy = Policy(
+        server=ServerPolicy(port=0, max_wait_s=20.0, start_wait_s=15.0, poll_s=0.2, drain_s=10.0),
+        redis=RedisPolicy(valkey.url),
+        queue=QueuePolicy(prefix=name, endpoint_url=moto.url),
+        source=SourcePolicy((f"^{origin.url}/".replace(".", r"\."),), require_tls=False, allow_private_addresses=True),
+        worker=WorkerPolicy(part_bytes=5 * MIB, concurrency=2),
+        pools=pools,
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    yield World(policy, moto, origin)
+    signal.signal(signal.SIGTERM, before)
+
+
+@asynccontextmanager
+async def running(policy: Policy, roles: Roles = BOTH) -> AsyncIterator[Mirror]:
+    """A mirror that has found its queues, if it is to."""
+    async with Mirror(policy, roles) as mirror:
+        await until(lambda: ready(mirror) == 200)
+        yield mirror
+
+
+def ready(mirror: Mirror) -> int:
+    answer = mirror.desk.read("GET", "/readyz", [], mirror.draining)
+    assert isinstance(answer, Answer)
+    return answer.status
+
+
+def flights(mirror: Mirror) -> int:
+    return len(mirror._front_end._flights)
+
+
+WEST_1, WEST_2 = "s3_us-west-1", "s3_us-west-2"
+
+
+def test_a_mirror_leaves_no_task_socket_or_thread(world: World) -> None:
+    world.queues(WEST_1, WEST_2)
+    url = world.origin.put("/whole", size=6 * MIB)
+
+    @in_loop
+    async def use() -> None:
+        async with running(world.policy) as mirror:
+            assert isinstance(await mirror.redirect(WEST_1, url), ToCopy)
+            assert isinstance(await mirror.redirect(WEST_1, url), ToCopy)
+            assert mirror._runtime.http.open_bodies == 0
+            assert (flights(mirror), mirror._front_end.held) == (0, 0)
+
+    use()  # what is opened once and kept, such as the random source, is open now
+    before = (set(os.listdir("/proc/self/fd")), set(threading.enumerate()))
+    use()
+    assert (set(os.listdir("/proc/self/fd")), set(threading.enumerate())) == before
+
+
+@in_loop
+async def test_a_mirror_is_left_in_the_middle_of_everything(world: World) -> None:
+    world.queues(WEST_1, WEST_2)
+    url = world.origin.put("/slow", size=6 * MIB, rate_bytes_per_s=MIB / 4)
+    async with running(world.policy) as mirror:
+        asking = asyncio.create_task(mirror.redirect(WEST_1, url))
+        await until(lambda: world.origin.count("GET", "/slow") == 1)
+        await until(lambda: mirror._runtime.http.open_bodies == 1)
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < 5
+    assert mirror._runtime.http.open_bodies == 0
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert flights(mirror) <= 1
+
+
+@in_loop
+async def test_queues_are_looked_for_until_they_are_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror_module, "FIND_AGAIN_S", 0.05)
+    url = world.origin.put("/early", b"bytes")
+    async with Mirror(world.policy, BOTH) as mirror:
+        assert ready(mirror) == 503
+        sent = await mirror.redirect(WEST_1, url)
+        assert sent == ToOrigin(Reason.QUEUE_UNAVAILABLE)
+        world.queues(WEST_1)
+        await until(lambda: mirror.services[WEST_1].queue_url != "")
+        assert ready(mirror) == 503  # the other pool's is missing still
+        found = world.origin.put("/found", b"bytes")
+        assert isinstance(await mirror.redirect(WEST_1, found), ToCopy)  # and yet this pool's jobs are taken
+        world.queues(WEST_2)
+        await until(lambda: ready(mirror) == 200)
+
+
+@in_loop
+async def test_a_back_end_needs_only_the_queues_of_its_pools(world: World) -> None:
+    world.queues(WEST_2)
+    async with running(world.policy, Roles(front_end=False, back_end=True, pools=(WEST_2,))) as mirror:
+        assert list(mirror.services) == [WEST_2]
+
+
+@in_loop
+async def test_a_mirror_starts_without_its_cache(world: World) -> None:
+    world.queues(WEST_1, WEST_2)
+    url = world.origin.put("/uncached", b"bytes")
+    policy = replace(world.policy, redis=RedisPolicy(f"redis://127.0.0.1:{free_port()}/0"))
+    async with running(policy) as mirror:
+        assert await mirror.redirect(WEST_1, url) == ToOrigin(Reason.CACHE_UNAVAILABLE)
+
+
+# Flights
+
+
+@pytest.mark.parametrize("on_deadline", list(OnDeadline))
+@pytest.mark.parametrize("where", ["procedure", "machine"])
+@in_loop
+async def test_a_flight_that_breaks_off_is_answered_logged_and_forgotten(
+    world: World,
+    on_deadline: OnDeadline,
+    where: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    step = redirect.step
+
+    def breaking_step(state: Any, event: Any) -> Any:
+        if isinstance(event, EntryRead):
+            raise AssertionError("broken on purpose")
+        return step(state, event)
+
+    def breaking_procedure(*_: Any) -> Any:
+        raise AssertionError("broken on purpose")
+
+    if where == "machine":
+        monkeypatch.setattr(redirect, "step", breaking_step)
+    else:
+        monkeypatch.setattr("cloud_mirror_asyncio.front_end.perform", breaking_procedure)
+    async with Mirror(world.serving(on_deadline=on_deadline)) as mirror:
+        answers = await asyncio.gather(*(mirror.redirect(WEST_1, f"{world.origin.url}/x") for _ in range(3)))
+        fails = on_deadline is OnDeadline.FAIL
+        assert set(answers) == {Refuse(Reason.INTERNAL, 500) if fails else ToOrigin(Reason.INTERNAL)}
+        assert (flights(mirror), mirror._front_end.held) == (0, 0)
+    assert [r.getMessage() for r in caplog.records].count("a flight broke off") == 1
+    assert "broken on purpose" in caplog.text
+
+
+@in_loop
+async def test_a_client_that_leaves_is_not_waited_for(world: World) -> None:
+    world.queues(WEST_1, WEST_2)
+    url = world.origin.put("/left", b"bytes", head_delay_s=0.3)
+    async with running(world.policy, Roles()) as mirror:
+        leaving, staying = (asyncio.create_task(mirror.redirect(WEST_1, url)) for _ in range(2))
+        await until(lambda: world.origin.count("HEAD", "/left") == 1)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        assert (flights(mirror), mirror._front_end.held) == (1, 1)
+        staying.cancel()
+        await asyncio.gather(staying, return_exceptions=True)
+        assert mirror._front_end.held == 0
+        await until(lambda: flights(mirror) == 0)
+
+
+@in_loop
+async def test_a_request_whose_time_is_up_already_is_answered_at_once(world: World) -> None:
+    world.queues(WEST_1, WEST_2)
+    url = world.origin.put("/late", b"bytes", head_delay_s=0.5)
+    async with running(world.serving(max_wait_s=-1.0), Roles()) as mirror:
+        assert await mirror.redirect(WEST_1, url) == ToOrigin(Reason.DEADLINE)
+        await until(lambda: flights(mirror) == 0)
+
+
+@in_loop
+async def test_draining_answers_everybody_and_takes_nobody_on(world: World) -> None:
+    world.queues(WEST_1, WEST_2)
+    waiting = world.origin.put("/waiting", b"bytes")
+    validating = world.origin.put("/validating", b"bytes", head_delay_s=0.5)
+    async with running(world.policy, Roles()) as mirror:  # no back end: nobody copies
+        asking = [asyncio.create_task(mirror.redirect(WEST_1, url)) for url in (waiting, validating, waiting)]
+        await until(lambda: world.origin.count("HEAD", "/validating") == 1)
+        purging = asyncio.create_task(mirror.purge(WEST_2, waiting))
+        await asyncio.sleep(0)
+        draining = asyncio.create_task(mirror.drain())
+        assert await asyncio.gather(*asking) == [ToOrigin(Reason.DRAINING)] * 3
+        assert await mirror.redirect(WEST_2, waiting) == ToOrigin(Reason.DRAINING)
+        await draining
+        assert purging.done()
+        assert (await purging).reason is None
+        assert (flights(mirror), ready(mirror)) == (0, 503)
+
+
+# Copies
+
+
+@in_loop
+async def test_a_copy_that_breaks_off_ends_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.queues(WEST_1, WEST_2)
+    run = back_end.Copy.run
+    broken = world.origin.put("/broken", size=6 * MIB)
+    good = world.origin.put("/good", size=6 * MIB)
+
+    async def sometimes(self: back_end.Copy, received: Any) -> None:
+        perform = self._perform
+
+        async def breaking(action: Any) -> None:
+            if type(action).__name__ == "UploadPart":
+                raise AssertionError("broken on purpose")
+            await perform(action)
+
+        if received.url == broken:
+            monkeypatch.setattr(self, "_perform", breaking)
+        await run(self, received)
+
+    monkeypatch.setattr(back_end.Copy, "run", sometimes)
+    async with running(world.policy) as mirror:
+        asking = asyncio.create_task(mirror.redirect(WEST_1, broken))
+        await until(lambda: "a copy broke off" in caplog.text)
+        assert "broken on purpose" in caplog.text
+        assert mirror._runtime.http.open_bodies == 0
+        assert isinstance(await mirror.redirect(WEST_1, good), ToCopy)
+        assert mirror._runtime.http.open_bodies == 0
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+
+@in_loop
+async def test_draining_gives_copies_back_and_ends_polls_at_once(world: World) -> None:
+    world.queues(WEST_1, WEST_2)
+    url = world.origin.put("/slow", size=12 * MIB, rate_bytes_per_s=4 * MIB)
+    async with running(world.policy) as mirror:
+        asking = asyncio.create_task(mirror.redirect(WEST_1, url))
+        await until(lambda: mirror._runtime.http.open_bodies == 1)
+        began_s = time.monotonic()
+        await mirror.drain()
+        assert time.monotonic() - began_s < 8  # a long poll takes 20 s
+        assert await asking == ToOrigin(Reason.DRAINING)
+        assert mirror._runtime.http.open_bodies == 0
+
+
+@in_loop
+async def test_no_more_jobs_are_taken_than_there_are_slots(world: World) -> None:
+    world.queues(WEST_1, WEST_2)
+    urls = [world.origin.put(f"/slot{n}", size=MIB, rate_bytes_per_s=2 * MIB) for n in range(5)]
+    most = 0
+    async with running(world.policy) as mirror:
+        asking = [asyncio.create_task(mirror.redirect(WEST_1, url)) for url in urls]
+        while not all(task.done() for task in asking):
+            most = max(most, mirror._runtime.http.open_bodies)
+            await asyncio.sleep(0.01)
+        assert all(isinstance(task.result(), ToCopy) for task in asking)
+        assert most == 2
+
+
+@in_loop
+async def test_a_message_that_is_no_job_is_buried_and_kept(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.queues(WEST_1, WEST_2)
+    world.send(WEST_1, "{]")
+    async with running(world.policy):
+        await until(lambda: "a job was given up" in caplog.text)
+    assert "a message is no job" in caplog.text
+
+
+# The process
+
+
+def test_a_part_that_breaks_off_ends_the_process(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.queues(WEST_1, WEST_2)
+
+    def breaking(*_: Any) -> Any:
+        raise AssertionError("broken on purpose")
+
+    monkeypatch.setattr(jobs, "receive_jobs", breaking)
+    assert service.run(world.policy, front_end=True, back_end=True) == 1
+
+
+def test_a_signal_during_start_up_ends_the_process_in_order(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.queues(WEST_1, WEST_2)
+    enter = Mirror.__aenter__
+
+    async def interrupted(self: Mirror) -> Mirror:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return await enter(self)
+
+    monkeypatch.setattr(Mirror, "__aenter__", interrupted)
+    assert service.run(world.policy, front_end=True, back_end=True) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_does_not_disturb_the_draining(
+    world: World, number: signal.Signals, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.queues(WEST_1, WEST_2)
+    drain = Mirror.drain
+
+    async def interrupted(self: Mirror) -> None:
+        os.kill(os.getpid(), number)
+        await drain(self)
+
+    monkeypatch.setattr(Mirror, "drain", interrupted)
+    said: list[str] = []
+
+    def ready_then_stop(base_url: str) -> None:
+        said.append(base_url)
+        os.kill(os.getpid(), number)
+
+    assert service.run(world.policy, front_end=True, back_end=True, ready=ready_then_stop) == 0
+    assert len(said) == 1
+    assert said[0].startswith("http://127.0.0.1:")
+
+
+def test_draining_that_takes_too_long_is_cut_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def endless(self: Mirror) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Mirror, "drain", endless)
+    began_s = time.monotonic()
+    policy = world.serving(drain_s=0.2)
+    stop = lambda _: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731  # a name says what it is for
+    assert service.run(policy, front_end=True, back_end=False, ready=stop) == 1
+    assert time.monotonic() - began_s < PATIENCE_S
+
+
+def test_a_port_that_is_taken_is_told(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    @in_loop
+    async def use() -> None:
+        async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as taken:
+            port = taken.sockets[0].getsockname()[1]
+            with pytest.raises(OSError, match=f"{port}"):
+                await service._run(world.serving(port=port), BOTH, None)
+
+    use()
