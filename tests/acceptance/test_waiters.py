@@ -1,11 +1,13 @@
 """Many requests that are being held: answered together, forgotten when they leave, and not more than may be."""
 
+import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from urllib.parse import quote, urlsplit
 
 from tests.acceptance.conftest import MakeFleet
-from tests.fleet import REGION, Process, at_once
+from tests.fleet import REGION, Process, at_once, request
 from tests.servers import FaultProxy, Origin, Point
 
 PATIENT = {"start_wait_s": 20.0}
@@ -68,3 +70,17 @@ def test_no_more_requests_are_held_than_may_be(make_fleet: MakeFleet, origin: Or
     for client in clients:
         client.close()
     front.wait_for_metric("cloud_mirror_waiters", 0)
+
+
+def test_a_burst_of_connections_waits_for_a_busy_process(make_fleet: MakeFleet, origin: Origin) -> None:
+    """The process is stopped here: only the system takes connections, as many as the process has asked it to."""
+    front = make_fleet().start("serve")
+    address = ("127.0.0.1", urlsplit(front.base_url).port or 0)
+    front.signal(signal.SIGSTOP)
+    try:
+        with ExitStack() as clients:
+            for _ in range(500):
+                clients.enter_context(socket.create_connection(address, timeout=5))
+    finally:
+        front.signal(signal.SIGCONT)
+    assert request(front.base_url, "/v1/ping").status == 200
