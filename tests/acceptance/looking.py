@@ -126,6 +126,11 @@ class Queues:
         found = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
         return sum(int(found[name]) for name in names)
 
+    def delete(self) -> None:
+        """Have them no more."""
+        for url in (self.url, self.dead_url):
+            self._client.delete_queue(QueueUrl=url)
+
     def send(self, body: str) -> None:
         """Put a message into the queue of jobs."""
         self._client.send_message(QueueUrl=self.url, MessageBody=body)

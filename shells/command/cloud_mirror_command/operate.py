@@ -40,6 +40,7 @@ def run(
         raise Complaint(f"--log-level {level}: unknown level; choose one of {', '.join(LEVELS)}")
     names = tuple(pool_of(policy, name).name for name in dict.fromkeys(pools)) if pools else None
     shell = load_shell(shell_name)
+    parts(policy)  # what cannot be made is said before the logs begin
     logs.configure(level, secrets=(policy.admin_token, urlsplit(policy.redis.url).password or ""))
     if policy.source.allow_private_addresses:
         _LOG.warning(
@@ -119,6 +120,7 @@ def purge(policy: Policy, shell_name: ShellName, pool: str | None, url: str) -> 
     source = source_of(url, policy.source.max_url_bytes)
     names = [pool_of(policy, pool).name] if pool else [each.name for each in policy.pools]
     shell, console = load_shell(shell_name), console_for_people()
+    parts(policy)
     for name in names:
         with console.status(f"purging from {name}"):
             result = shell.purge(policy, name, source)
