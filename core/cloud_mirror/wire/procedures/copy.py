@@ -15,7 +15,6 @@ from cloud_mirror.actions import (
     DeleteCopy,
     DropEntry,
     FetchPart,
-    KeepLease,
     OpenOrigin,
     ProbeCopy,
     PutCopy,
@@ -90,7 +89,7 @@ def perform(services: PoolServices, cargo: Cargo, action: CopyAction) -> Procedu
             return (yield from jobs.acknowledge(services, cargo.receipt))
         case DeferJob(for_s):
             return (yield from jobs.defer(services, cargo.receipt, for_s))
-        case KeepLease():
+        case _:
             raise AssertionError("a lease is kept beside the copy, by a machine of its own")
 
 
@@ -146,8 +145,8 @@ def _write(
             request = provider.abort_upload_request(keys.object_key(cargo.url, epoch), upload_id)
             yield from ask(provider, request, provider.read_abort_upload, timeout_s=store.WRITE_TIMEOUT_S)
             return CleanedUp()
-        case VerifyCopy(epoch, copy_id):
-            return (yield from _verify(services, cargo, epoch, copy_id))
+        case _:
+            return (yield from _verify(services, cargo, action.epoch, action.copy_id))
 
 
 def _attributes(cargo: Cargo, copy_id: str) -> Procedure[ObjectAttributes | StoreFailed]:

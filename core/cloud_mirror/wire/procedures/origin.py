@@ -10,7 +10,6 @@ from cloud_mirror.origin import (
     Approve,
     Asking,
     Confirm,
-    Decline,
     Follow,
     Hop,
     LengthError,
@@ -107,9 +106,9 @@ def _ask_hops(services: PoolServices, hop: Hop) -> Procedure[tuple[Hop, BodyOpen
                 hop = Hop(url, asking, hop.redirects + 1)
             case Confirm():
                 hop = Hop(hop.url, Asking.FIRST_BYTE, hop.redirects)
-            case Decline(reason, status, retry_after_s):
+            case _:
                 detail = f"{hop.url.host} answered {reply.status} after {hop.redirects} redirects"
-                return OriginDeclined(reason, status, detail, retry_after_s)
+                return OriginDeclined(verdict.reason, verdict.status, detail, verdict.retry_after_s)
 
 
 def _request(hop: Hop) -> HttpRequest:

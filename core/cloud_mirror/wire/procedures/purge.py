@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloud_mirror.actions import DropEverything, PurgeAction, Sweep, WriteEpoch
+from cloud_mirror.actions import DropEverything, PurgeAction, WriteEpoch
 from cloud_mirror.events import PurgeAsked, PurgeEvent
 from cloud_mirror.purge import State, step
 from cloud_mirror.wire.calls import Procedure
@@ -17,8 +17,8 @@ def perform(services: PoolServices, url: str, action: PurgeAction) -> Procedure[
             return (yield from store.write_epoch(services, url, epoch))
         case DropEverything():
             return (yield from cache.drop_everything(services, url, action))
-        case Sweep(keep_epoch):
-            return (yield from store.sweep(services, url, keep_epoch))
+        case _:
+            return (yield from store.sweep(services, url, action.keep_epoch))
 
 
 def purge(services: PoolServices, url: str, epoch: str) -> Procedure[State]:

@@ -12,7 +12,6 @@ from cloud_mirror.actions import (
     ReadEntry,
     RedirectAction,
     RequestRefresh,
-    Respond,
     SendJob,
     Slot,
     WriteEntry,
@@ -45,7 +44,7 @@ def perform(services: PoolServices, url: str, action: RedirectAction) -> Procedu
         case AwaitChange(sequence, for_s):
             yield AwaitNotice(services.manager.entry_key(url), sequence, for_s)
             return ChangeDue()
-        case Respond():
+        case _:
             raise AssertionError("a response is the shell's to give")
 
 

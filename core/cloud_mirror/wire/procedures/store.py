@@ -63,16 +63,14 @@ def read_epoch(services: PoolServices, url: str) -> Procedure[EpochRead | ProbeF
     """The name that the last purge left, or that of the beginning."""
     provider = services.provider
     outcome = yield from _probe(services, provider.get_request(keys.epoch_key(url)), provider.read_get)
-    match outcome:
-        case Failed():
-            return ProbeFailed(reason_of(outcome), f"{outcome.code}: {outcome.detail}")
-        case Answered(body):
-            if body is None:
-                return EpochRead(keys.FIRST_EPOCH)
-            epoch = body.decode("ascii", "replace")
-            if not TOKEN.match(epoch):
-                return ProbeFailed(Reason.STORE_UNAVAILABLE, "the epoch object does not hold an epoch")
-            return EpochRead(epoch)
+    if isinstance(outcome, Failed):
+        return ProbeFailed(reason_of(outcome), f"{outcome.code}: {outcome.detail}")
+    if outcome.value is None:
+        return EpochRead(keys.FIRST_EPOCH)
+    epoch = outcome.value.decode("ascii", "replace")
+    if not TOKEN.match(epoch):
+        return ProbeFailed(Reason.STORE_UNAVAILABLE, "the epoch object does not hold an epoch")
+    return EpochRead(epoch)
 
 
 def head_copy(services: PoolServices, url: str, epoch: str) -> Procedure[StoredObject | ProbeFailed | None]:
@@ -94,13 +92,11 @@ def probe_copy(services: PoolServices, url: str) -> Procedure[CopyFound | CopyNo
     if isinstance(epoch, ProbeFailed):
         return epoch
     stored = yield from head_copy(services, url, epoch.epoch)
-    match stored:
-        case ProbeFailed():
-            return stored
-        case None:
-            return CopyNotFound(epoch.epoch)
-        case StoredObject():
-            return CopyFound(epoch.epoch, found_copy(stored))
+    if isinstance(stored, ProbeFailed):
+        return stored
+    if stored is None:
+        return CopyNotFound(epoch.epoch)
+    return CopyFound(epoch.epoch, found_copy(stored))
 
 
 def found_copy(stored: StoredObject) -> FoundCopy:
