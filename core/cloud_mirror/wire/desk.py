@@ -11,7 +11,6 @@ from cloud_mirror.http_api import (
     Answer,
     Api,
     HealthRoute,
-    MetricsRoute,
     PingRoute,
     PurgeRoute,
     ReadyRoute,
@@ -69,7 +68,7 @@ class Desk:
                 return alive_answer()
             case ReadyRoute():
                 return ready_answer(self._readiness(draining))
-            case MetricsRoute():
+            case _:
                 return Answer(200, (("Content-Type", CONTENT_TYPE),), self._metrics.text())
 
     def redirected(self, route: RedirectRoute, response: Response) -> Answer:

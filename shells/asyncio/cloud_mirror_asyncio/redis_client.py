@@ -23,6 +23,13 @@ HEALTH_S: Final = 5.0
 log = logging.getLogger("cloud_mirror.redis")
 
 
+def _heed_cancellation() -> None:
+    """End this task if it is to end: redis-py swallows a cancellation that meets it while it connects."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class RedisClient:
     """Performs `RedisCommand`. Nothing is retried here: whether a write was done is for the machines to find out."""
 
@@ -68,6 +75,8 @@ class RedisClient:
             return TransportFailure(FailureKind.TIMEOUT, str(error))
         except (RedisError, OSError) as error:
             return TransportFailure(FailureKind.BROKEN, str(error))
+        finally:
+            _heed_cancellation()
 
 
 class Notices:
@@ -86,6 +95,7 @@ class Notices:
             try:
                 await self._listen_once()
             except (RedisError, OSError) as error:
+                _heed_cancellation()
                 if self.connected.is_set():
                     log.warning("the subscription broke: %s", error)
             self.connected.clear()
@@ -104,6 +114,7 @@ class Notices:
             await pubsub.subscribe(*self._channels)
             asked = False
             while True:
+                _heed_cancellation()
                 message = await pubsub.get_message(timeout=HEALTH_S)
                 if message is None:
                     if asked:

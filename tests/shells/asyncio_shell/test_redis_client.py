@@ -263,3 +263,18 @@ async def test_a_subscription_is_begun_although_the_server_is_not_there_yet(cach
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await until(lambda: cache.command("PUBLISH", CHANNEL, "mine") == b":0")
+
+
+@in_loop
+async def test_whoever_is_cancelled_ends_however_far_the_connection_is(cache: Valkey) -> None:
+    for turns in range(40):
+        notices = Notices(RedisPolicy(cache.url, 1.0), (CHANNEL,))
+        async with redis_client(cache.url) as client:
+            tasks = {asyncio.create_task(notices.listen()), asyncio.create_task(client.command(command("PING")))}
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            _, left = await asyncio.wait(tasks, timeout=PATIENCE_S)
+            assert not left, f"cancelled after {turns} turns of the loop"
+            assert all(task.cancelled() or task.result() == RedisReply(b"PONG") for task in tasks)

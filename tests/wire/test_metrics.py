@@ -1,0 +1,84 @@
+"""What is counted, and how it reads."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from cloud_mirror.actions import Refuse, Response, ToCopy, ToOrigin
+from cloud_mirror.http_api import Outcome
+from cloud_mirror.purge import State as PurgeState
+from cloud_mirror.reason import Reason
+from cloud_mirror.wire.metrics import CopyEnded, Metrics, copy_ended
+from tests.wire.pools import SERVICES, URL
+
+POOL = SERVICES.pool.name
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, {"pool": POOL, **labels})
+
+
+@pytest.mark.parametrize(
+    ("response", "outcome", "reason"),
+    [
+        (ToCopy("0", Outcome.HIT, Reason.PRESENT), "hit", "present"),
+        (ToCopy("0", Outcome.BACKFILL, Reason.FOUND_IN_STORE), "backfill", "found-in-store"),
+        (Refuse(Reason.ORIGIN_GONE, 410), "refused", "origin-gone"),
+        (ToOrigin(Reason.DEADLINE), "origin", "deadline"),
+    ],
+)
+def test_an_answer_is_counted_by_outcome_and_reason(response: Response, outcome: str, reason: str) -> None:
+    metrics = Metrics()
+    metrics.answered(POOL, response, 0.25)
+    metrics.answered(POOL, response, 0.5)
+    assert value(metrics, "cloud_mirror_requests_total", outcome=outcome, reason=reason) == 2
+    assert value(metrics, "cloud_mirror_request_seconds_sum", outcome=outcome) == 0.75
+
+
+def test_a_purge_is_counted_and_a_failed_one_logged(caplog: pytest.LogCaptureFixture) -> None:
+    metrics = Metrics()
+    metrics.purged(POOL, PurgeState())
+    assert caplog.records == []
+    metrics.purged(POOL, PurgeState(reason=Reason.STORE_DENIED, detail="who knows"))
+    assert value(metrics, "cloud_mirror_purges_total", result="done") == 1
+    assert value(metrics, "cloud_mirror_purges_total", result="store-denied") == 1
+    (record,) = caplog.records
+    assert (record.levelno, record.__dict__["detail"]) == (logging.ERROR, "who knows")
+
+
+def test_a_copy_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    metrics = Metrics()
+    metrics.copied(POOL, CopyEnded(URL, "done", "", "", 1_000, 2.0, 1))
+    metrics.copied(POOL, CopyEnded(URL, "failed", "origin-timeout", "slow", 500, 1.0, 2))
+    assert value(metrics, "cloud_mirror_copies_total", result="done", reason="") == 1
+    assert value(metrics, "cloud_mirror_copies_total", result="failed", reason="origin-timeout") == 1
+    assert value(metrics, "cloud_mirror_copy_bytes_total") == 1_500
+    assert value(metrics, "cloud_mirror_copy_seconds_sum") == 3.0
+    assert [record.levelno for record in caplog.records] == [logging.INFO, logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("fault", "acknowledged", "result", "code"),
+    [
+        (None, True, "done", ""),
+        (None, False, "left", ""),
+        (Reason.ORIGIN_GONE, True, "failed", "origin-gone"),
+        (Reason.ORIGIN_TIMEOUT, False, "failed", "origin-timeout"),
+    ],
+)
+def test_the_end_of_a_copy_is_told_from_its_last_state(
+    fault: Reason | None, acknowledged: bool, result: str, code: str
+) -> None:
+    state = replace(SERVICES.manager.copy("token", "copy-id"), url=URL, fault=fault, detail="why", attempt=3)
+    assert copy_ended(state, acknowledged, 7, 1.23456) == CopyEnded(URL, result, code, "why", 7, 1.235, 3)
+
+
+def test_the_text_is_what_prometheus_reads() -> None:
+    metrics = Metrics()
+    metrics.waiters.inc()
+    metrics.jobs.labels(POOL, "received").inc(3)
+    lines = metrics.text().decode().splitlines()
+    assert "cloud_mirror_waiters 1.0" in lines
+    assert f'cloud_mirror_jobs_total{{event="received",pool="{POOL}"}} 3.0' in lines
