@@ -74,7 +74,7 @@ class RawServer:
                 self.heads.append(head)
                 await self.answer(self, reader, writer, head)
                 await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # the client is gone
         finally:
             self.connections -= 1
@@ -104,12 +104,14 @@ async def raw_server(answer: Answer, tls: ssl.SSLContext | None = None, host: st
         await listening.wait_closed()
 
 
-def saying(text: bytes, *, then_close: bool = False) -> Answer:
+def saying(text: bytes, *, then_close: bool = False, then_wait: bool = False) -> Answer:
     """Answer each request with these bytes."""
 
-    async def answer(_: RawServer, __: asyncio.StreamReader, writer: asyncio.StreamWriter, ___: bytes) -> None:
+    async def answer(server: RawServer, __: asyncio.StreamReader, writer: asyncio.StreamWriter, ___: bytes) -> None:
         writer.write(text)
         await writer.drain()
+        if then_wait:
+            await server.go_on.wait()
         if then_close:
             raise ConnectionResetError
 

@@ -250,13 +250,14 @@ async def test_a_reader_that_is_cancelled_leaves_nothing() -> None:
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 @in_loop
 async def test_an_exchange_that_is_cancelled_leaves_nothing(text: bytes, method: str) -> None:
-    async with raw_server(saying(text)) as server, http_client() as client:
+    async with raw_server(saying(text, then_wait=True)) as server, http_client() as client:
         body = bytes(30_000_000) if method == "PUT" else b""
         asking = asyncio.create_task(client.exchange(exchange(request(server, method=method, body=body))))
         await until(lambda: len(server.heads) == 1)
         asking.cancel()
         ended = await asyncio.gather(asking, return_exceptions=True)
         assert isinstance(ended[0], asyncio.CancelledError)
+        server.go_on.set()
         await until(lambda: server.connections == 0)
 
 
