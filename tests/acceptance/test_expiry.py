@@ -79,7 +79,7 @@ def test_a_copy_about_to_expire_is_not_served_but_made_anew(
     fleet = make_fleet(store_url=store_proxy.url, settings={"pool": margins})
     front, _ = fleet.start("serve"), fleet.start("work")
     url = origin.put("/short-lived", BODY)
-    store_proxy.expire_in(margin_s + 4)
+    store_proxy.expire_in(margin_s + 6)
     first = front.ask(url)
     assert (first.outcome, front.ask(url).outcome) == ("copied", "hit")
     old_s = expires_at_s(fleet, url)
@@ -161,7 +161,7 @@ def test_a_renewal_that_fails_takes_nothing_away(
 def test_an_entry_not_verified_for_long_is_probed_by_one_front_end(
     make_fleet: MakeFleet, origin: Origin, store_proxy: FaultProxy
 ) -> None:
-    verify_s = 2.0
+    verify_s = 3.0
     fleet = make_fleet(store_url=store_proxy.url, settings={"server": {"verify_s": verify_s}})
     fronts = [fleet.start("serve") for _ in range(2)]
     fleet.start("work")

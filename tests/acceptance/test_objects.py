@@ -162,7 +162,7 @@ BAD: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def test_what_is_not_whole_is_never_present(make_fleet: MakeFleet, origin: Origin) -> None:
-    fleet = make_fleet()
+    fleet = make_fleet(settings={"worker": {"first_backoff_s": 600.0, "longest_backoff_s": 600.0}})
     front, worker = fleet.start("serve"), fleet.start("work")
     reasons = {name: refused_copy(fleet, front, origin.put(f"/{name}", **BAD[name][1])) for name in BAD}
     assert reasons == {name: reason for name, (reason, _) in BAD.items()}

@@ -59,7 +59,7 @@ def test_a_process_without_its_queues_is_alive_and_becomes_ready_once_they_are_t
 
 
 def test_the_metrics_count_what_happened(make_fleet: MakeFleet, origin: Origin) -> None:
-    fleet = make_fleet()
+    fleet = make_fleet(settings={"worker": {"first_backoff_s": 600.0, "longest_backoff_s": 600.0}})
     front, worker = fleet.start("serve"), fleet.start("work")
     url = origin.put("/counted", b"x" * 1_000)
     assert [front.ask(url).outcome for _ in range(4)] == ["copied", "hit", "hit", "hit"]
