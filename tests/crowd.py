@@ -22,11 +22,6 @@ class Tally:
     jobs: int
     seconds: float
 
-    @property
-    def answers(self) -> set[tuple[int, str, str]]:
-        """The different answers: status, reason and Location."""
-        return {(reply.status, reply.reason, reply.location) for reply in self.replies}
-
 
 @dataclass
 class Crowd:

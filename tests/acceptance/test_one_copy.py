@@ -20,6 +20,7 @@ def test_two_hundred_requests_over_two_front_ends_make_one_copy(
         path = f"/new-{number}.bin"
         tally = crowd.ask(path, head_delay_s)
         assert (tally.gets, tally.jobs, tally.heads) == (1, 1, 1)
-        ((status, _, location),) = {(reply.status, reply.outcome, reply.location) for reply in tally.replies}
-        assert status == 302
+        assert {reply.status for reply in tally.replies} == {302}
+        assert {reply.outcome for reply in tally.replies} <= {"copied", "hit"}  # who comes late finds it made
+        (location,) = {reply.location for reply in tally.replies}
         assert request(location).body == path.encode()
