@@ -37,7 +37,9 @@ def run(shell: ShellName, *, once: bool) -> int:
         show = Show(made, console)
         show.all()
         if show.failures:
-            console.print(f"{show.failures} steps did not give what they should. {last_words(made)}", style="bold red")
+            steps = "step" if show.failures == 1 else "steps"
+            console.print(f"{show.failures} {steps} did not give what they should.", style="bold red")
+            console.print(last_words(made))
         else:
             console.print("Every step gave what it should.", style="bold green")
         if not once:

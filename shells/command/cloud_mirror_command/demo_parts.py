@@ -22,7 +22,6 @@ from typing import Final
 
 import redis
 from fakeredis import TcpFakeServer
-from moto.server import ThreadedMotoServer
 
 from cloud_mirror.policy import MIB
 from cloud_mirror_command import ask
@@ -141,8 +140,7 @@ class Stage:
 @contextmanager
 def stage(shell: ShellName) -> Iterator[Stage]:
     """Everything started, the mirror ready; all of it is stopped at the end. Raises `Failure`."""
-    for name in ("werkzeug", "fakeredis", "moto"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("fakeredis").setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="cloud-mirror-demo-"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
@@ -151,16 +149,14 @@ def stage(shell: ShellName) -> Iterator[Stage]:
         cache = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
         cache.daemon_threads = True
         stack.enter_context(_serving(cache))
-        aws = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-        aws.start()
-        stack.callback(aws.stop)
-        port = _free_port()
+        port, aws_port = _free_port(), _free_port()
+        stack.enter_context(_aws(aws_port, directory / "aws.log"))
         redis_port = int(cache.server_address[1])
         config = directory / "cloud-mirror.toml"
-        config.write_text(_config(port, redis_port, aws.get_host_and_port()[1], int(origin.server_address[1])))
+        config.write_text(_config(port, redis_port, aws_port, int(origin.server_address[1])))
         _setup(config, shell)
         log = directory / "mirror.log"
-        mirror = stack.enter_context(_mirror(config, shell, log))
+        mirror = stack.enter_context(_child(_command(config, "all", "--shell", shell.value), log))
         client = stack.enter_context(redis.Redis(host="127.0.0.1", port=redis_port))
         made = Stage(origin, client, mirror, f"http://127.0.0.1:{port}", log)
         _wait_until_ready(made)
@@ -233,9 +229,26 @@ def _setup(config: Path, shell: ShellName) -> None:
 
 
 @contextmanager
-def _mirror(config: Path, shell: ShellName, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A front end and a back end as a process of their own, in a group of its own: Ctrl-C is for the demo to hear."""
-    line = _command(config, "all", "--shell", shell.value)
+def _aws(port: int, log: Path) -> Iterator[None]:
+    """S3 and SQS by moto, away from this process: while it makes 300 MiB of their parts, nothing else in it runs."""
+    line = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with _child(line, log) as process:
+        deadline = time.monotonic() + READY_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise Failure(f"the store and the queue did not start: {log.read_text(errors='replace')}") from None
+                time.sleep(0.05)
+            else:
+                break
+        yield
+
+
+@contextmanager
+def _child(line: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of its own, in a group of its own: Ctrl-C is for the demo to hear."""
     with log.open("wb") as file:
         process = subprocess.Popen(line, env=_environment(), stdout=file, stderr=file, start_new_session=True)  # noqa: S603  # our own words
     try:
