@@ -245,9 +245,17 @@ class Fleet:
             client.close()
 
     def stop(self) -> None:
-        """End every process at once."""
+        """End every process at once, and free what the bucket takes of the store."""
         for process in self.processes:
             process.stop()
+        client = self.seaweedfs.client()
+        try:
+            client.delete_bucket(Bucket=self.bucket)  # this store deletes it with all that is in it
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchBucket":
+                raise
+        finally:
+            client.close()
 
 
 @contextmanager

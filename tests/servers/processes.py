@@ -188,7 +188,7 @@ class SeaweedFS(ServerProcess):
             "master.port": master,
             "master.volumeSizeLimitMB": 64,
             "volume.port": volume,
-            "volume.max": 300,
+            "volume.max": 3_000,  # each bucket takes seven, and there are as many buckets as fleets
             "filer.port": filer,
             "s3.port": self.port,
             "s3.config": config,
