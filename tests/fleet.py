@@ -17,6 +17,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import redis
+from botocore.exceptions import ClientError
 
 from cloud_mirror import keys
 from tests.servers import FaultProxy, Moto, SeaweedFS, ServerProcess, Valkey
