@@ -14,6 +14,7 @@ class Reason(enum.Enum):
     """A stable code, its HTTP status and a sentence that tells the reader what to do."""
 
     # What is wrong with the request itself.
+    REQUEST_MALFORMED = "request-malformed", 400, "What came is no HTTP request, or its head is too large."
     URL_RAW = "url-raw", 400, "The URL in the path must be encoded."
     URL_QUERY = "url-query", 400, "This route takes no query: encode the whole URL into the path."
     URL_UNDECODABLE = "url-undecodable", 400, "The URL is neither percent-encoded, base64 nor base64url."
