@@ -105,6 +105,7 @@ class ServerConnection:
         self._deadline_s: float | None = now_s + policy.keep_alive_s
         self._kept = b""  # what came before it could be read
         self._left = False  # the client
+        self._ends = False  # the connection, with the answer to this request
         self._begin()
 
     @property
@@ -158,7 +159,7 @@ class ServerConnection:
         self._body_bytes = 0
         self._head: RequestHead | None = None
         self._method, self._version = "", b"1.0"
-        self._ends: bool = False  # the connection, with this request's answer
+        self._ends = False
 
     def _next_request(self, now_s: float) -> None:
         rest = self._reader.trailing_data[0] + self._kept
