@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import trio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from coredis import ConnectionPool
 from coredis.connection import BaseConnection
 from coredis.exceptions import InvalidResponse, NoScriptError, RedisError, ResponseError
@@ -25,6 +26,7 @@ RESUBSCRIBE_S: Final = 0.3
 HEALTH_S: Final = 5.0
 
 log = logging.getLogger("cloud_mirror.redis")
+logging.getLogger("coredis").setLevel(logging.CRITICAL)  # each failure is told here, once and without a traceback
 
 
 class RedisClient:
@@ -36,14 +38,13 @@ class RedisClient:
     def __init__(self, policy: RedisPolicy, nursery: trio.Nursery) -> None:
         self._policy = policy
         self._nursery = nursery
-        self._connection: BaseConnection | None = None
-        self._connecting = trio.Lock()
+        self._link: _Link | None = None
         self._reachable = True
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
-            self._connection.invalidate()
+        if self._link is not None:
+            self._link.close()
 
     async def command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
         """Send one command, read its reply."""
@@ -59,7 +60,7 @@ class RedisClient:
         name, *arguments = (word.encode() if isinstance(word, str) else word for word in call.words)
         try:
             with trio.fail_after(self._policy.timeout_s):
-                connection = await self._connected()
+                connection = await self._current().made()
         except (trio.TooSlowError, RedisError) as error:
             return _failure(error)
         try:
@@ -72,11 +73,11 @@ class RedisClient:
             connection.invalidate()  # it may be dead without having been told
             return _failure(error)
 
-    async def _connected(self) -> BaseConnection:
-        async with self._connecting:
-            if self._connection is None or not self._connection.usable:
-                self._connection = await _connect(self._policy, self._nursery)
-            return self._connection
+    def _current(self) -> _Link:
+        if self._link is None or not self._link.good:
+            self._link = _Link(self._policy)
+            self._nursery.start_soon(self._link.keep)
+        return self._link
 
 
 class Notices:
@@ -103,8 +104,10 @@ class Notices:
             await trio.sleep(RESUBSCRIBE_S)
 
     async def _listen_once(self, nursery: trio.Nursery) -> None:
-        connection = await _connect(self._policy, nursery)
+        link = _Link(self._policy)
+        nursery.start_soon(link.keep)
         try:
+            connection = await link.made()
             connection.send_command(b"SUBSCRIBE", *self._channels)
             nursery.start_soon(_keep_alive, connection)
             async with aclosing(connection.push_messages) as messages:
@@ -116,7 +119,7 @@ class Notices:
                         case [b"message", _, bytes(entry_key)]:
                             self._heard(entry_key.decode("utf-8", "replace"))
         finally:
-            connection.invalidate()
+            link.close()
 
     async def wait(self, entry_key: str, sequence: int, timeout_s: float) -> None:
         """Return once a notice of the key later than `sequence` came, or the time is up."""
@@ -143,31 +146,57 @@ class Notices:
         self._waiting.clear()
 
 
-async def _connect(policy: RedisPolicy, nursery: trio.Nursery) -> BaseConnection:
-    """A connection that lives in the nursery until it breaks or is invalidated. Raises `RedisError`.
+class _Link:
+    """One connection, from the attempt to make it to its end. Whoever is cancelled while it is made leaves it alone.
 
     It is not coredis's pool that keeps it, only its reading of the URL: a connection that breaks, or whose making is
     cancelled, while somebody has it on loan takes its place in that pool with it.
     """
-    pool: ConnectionPool[Any] = ConnectionPool.from_url(
-        _with_tls_checked(policy.url),
-        decode_components=True,
-        stream_timeout=policy.timeout_s,
-        connect_timeout=policy.timeout_s,
-    )
-    connection: BaseConnection = pool.connection_class(pool.location, **pool.connection_kwargs)
 
-    async def keep(task_status: trio.TaskStatus[None]) -> None:
-        with trio.CancelScope() as scope:
+    def __init__(self, policy: RedisPolicy) -> None:
+        pool: ConnectionPool[Any] = ConnectionPool.from_url(
+            _with_tls_checked(policy.url),
+            decode_components=True,
+            stream_timeout=policy.timeout_s,
+            connect_timeout=policy.timeout_s,
+        )
+        self._connection: BaseConnection = pool.connection_class(pool.location, **pool.connection_kwargs)
+        self._scope = trio.CancelScope(shield=True)  # what is finished under a shield still needs the connection
+        self._settled = trio.Event()
+        self._error: RedisError | None = None
 
-            def shield(_: BaseConnection) -> None:
-                scope.shield = True  # what is being finished when the nursery is cancelled still needs it
+    @property
+    def good(self) -> bool:
+        """Whether the connection can be used, or is still being made."""
+        return not self._settled.is_set() or self._connection.usable
 
-            connection.register_connect_callback(shield)
-            await connection.run(task_status=task_status)
+    async def keep(self) -> None:
+        """Make the connection, and keep it until it breaks or is closed."""
+        try:
+            with self._scope:
+                await self._connection.run(task_status=self)
+        except RedisError as error:
+            self._error = error
+        finally:
+            self._settled.set()
+            for part in vars(self._connection).values():  # coredis closes its buffers only once it was connected
+                if isinstance(part, MemoryObjectSendStream | MemoryObjectReceiveStream):
+                    part.close()
 
-    await nursery.start(keep)
-    return connection
+    def started(self, _: None = None) -> None:
+        """Coredis says that the connection is made."""
+        self._settled.set()
+
+    async def made(self) -> BaseConnection:
+        """The connection. Raises `RedisError` where it could not be made."""
+        await self._settled.wait()
+        if self._error is not None:
+            raise self._error
+        return self._connection
+
+    def close(self) -> None:
+        """End the connection, or the attempt to make it."""
+        self._scope.cancel()
 
 
 def _with_tls_checked(url: str) -> str:
