@@ -38,16 +38,12 @@ from typing import Final, TypeAlias
 
 import h11
 
-from cloud_mirror.http_api import Answer, Headers, problem
+from cloud_mirror.http_api import Answer, Headers
 from cloud_mirror.policy import ServerPolicy
-from cloud_mirror.reason import Reason
-from cloud_mirror.wire.desk import SERVER
+from cloud_mirror.wire.desk import BODY_BYTES, HEAD_BYTES, LINGER_S, MALFORMED, SERVER
 
-HEAD_BYTES: Final = 16 * 1024
-BODY_BYTES: Final = 64 * 1024
 PIPELINED_BYTES: Final = 64 * 1024
 SEND_S: Final = 30.0
-LINGER_S: Final = 2.0
 
 _VERSIONS: Final = (b"1.0", b"1.1")
 _TARGET: Final = re.compile(rb"/|\*\Z|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -189,7 +185,7 @@ class ServerConnection:
                     if not self._acceptable(event):
                         return self._refuse()
                     self._take(event)
-                    if self._reader.they_are_waiting_for_100_continue:
+                    if self._reader.they_are_waiting_for_100_continue or _announced(request=event) > BODY_BYTES:
                         return self._ask(ends=True)
                 case h11.Data(data=data):
                     self._body_bytes += len(data)
@@ -228,8 +224,9 @@ class ServerConnection:
         return RequestRefused(MALFORMED)
 
 
-MALFORMED: Final = problem(Reason.REQUEST_MALFORMED)
-"""The answer to what is no request."""
+def _announced(request: h11.Request) -> int:
+    """How long the request says that its body is; h11 has seen to it that it is a number."""
+    return int(next((value for name, value in request.headers if name == b"content-length"), b"0"))
 
 
 def _response(answer: Answer, version: bytes, head_only: bool, ends: bool, wall_s: float) -> bytes:

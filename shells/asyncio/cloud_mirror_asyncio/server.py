@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from aiohttp import web
 
 from cloud_mirror.http_api import Answer, PurgeRoute, RedirectRoute
-from cloud_mirror.wire.desk import BROKEN, SERVER
+from cloud_mirror.wire.desk import BODY_BYTES, BROKEN, HEAD_BYTES, LINGER_S, MALFORMED, SERVER
 from cloud_mirror_asyncio.mirror import Mirror
 
 log = logging.getLogger("cloud_mirror.server")
@@ -26,7 +27,13 @@ class Handler:
         except Exception:
             log.exception("a request could not be answered")
             answer = BROKEN
-        return web.Response(status=answer.status, headers=[*answer.headers, ("Server", SERVER)], body=answer.body)
+        response = _response(answer)
+        unread = (request.content_length or 0) > BODY_BYTES or "100-continue" in request.headers.get(
+            "Expect", ""
+        ).lower()
+        if self._mirror.draining or unread:
+            response.force_close()
+        return response
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
         mirror, desk = self._mirror, self._mirror.desk
@@ -39,3 +46,38 @@ class Handler:
                 return desk.redirected(route, await mirror.redirect(pool, url.text))
             case PurgeRoute(pool, url):
                 return desk.purged(await mirror.purge(pool, url.text))
+
+
+class Server(web.Server):
+    """aiohttp's low-level server, with the mirror's own limits and its own answer to what is no request."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        super().__init__(Handler(mirror), handler_cancellation=True)
+        self._keep_alive_s = mirror.policy.server.keep_alive_s
+
+    def __call__(self) -> web.RequestHandler:
+        """The protocol of a new connection."""
+        return _Protocol(
+            self,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=self._keep_alive_s,
+            max_line_size=HEAD_BYTES,
+            max_field_size=HEAD_BYTES,
+            lingering_time=LINGER_S,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp's own way of saying that there is none
+        )
+
+
+class _Protocol(web.RequestHandler):
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The answer to what aiohttp cannot read; a handler that fails has answered already."""
+        del request, status, exc, message  # they would tell of the inside
+        response = _response(MALFORMED)
+        response.force_close()
+        return response
+
+
+def _response(answer: Answer) -> web.Response:
+    return web.Response(status=answer.status, headers=[*answer.headers, ("Server", SERVER)], body=answer.body)

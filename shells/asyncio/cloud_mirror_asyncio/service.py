@@ -17,7 +17,7 @@ from cloud_mirror.wire.calls import Procedure
 from cloud_mirror.wire.desk import Roles
 from cloud_mirror_asyncio.mirror import Mirror
 from cloud_mirror_asyncio.runtime import Runtime
-from cloud_mirror_asyncio.server import Handler
+from cloud_mirror_asyncio.server import Server
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ async def _run(policy: Policy, roles: Roles, ready: Callable[[str], None] | None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with Mirror(policy, roles) as mirror:
-        runner = web.ServerRunner(web.Server(Handler(mirror), handler_cancellation=True, access_log=None))
+        runner = web.ServerRunner(Server(mirror))
         await runner.setup()
         try:
             base_url = await _listen(runner, policy, roles)

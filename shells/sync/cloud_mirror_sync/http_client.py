@@ -208,11 +208,13 @@ class HttpClient:
             with self._limit(line, call.timeout_s, stop):
                 response = self._send(call, line)
                 try:
-                    body = response.read(call.max_body_bytes + 1, decode_content=False)
+                    body = bytearray()
+                    while piece := response.read1(PIECE_BYTES, decode_content=False):
+                        body += piece
+                        if len(body) > call.max_body_bytes:
+                            return TransportFailure(FailureKind.TOO_LARGE, f"more than {call.max_body_bytes} bytes")
                     _check(line)
-                    if len(body) > call.max_body_bytes:
-                        return TransportFailure(FailureKind.TOO_LARGE, f"more than {call.max_body_bytes} bytes")
-                    return HttpReply(response.status, _headers(response), body)
+                    return HttpReply(response.status, _headers(response), bytes(body))
                 finally:
                     _give_back(response)
         except (exceptions.HTTPError, HTTPException, OSError, ValueError) as error:

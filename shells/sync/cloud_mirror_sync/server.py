@@ -200,7 +200,14 @@ class Server:
             self._advance(client)
 
     def _advance(self, client: Client) -> None:
-        """Do all that can be done on a connection now."""
+        """Do all that can be done on a connection now. What breaks here ends this connection and no other."""
+        try:
+            self._converse(client)
+        except Exception:
+            log.exception("a connection broke off")
+            self._close(client)
+
+    def _converse(self, client: Client) -> None:
         while True:
             match client.connection.next_event(time.monotonic()):
                 case NeedData():
