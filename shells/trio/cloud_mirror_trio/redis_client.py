@@ -7,7 +7,8 @@ is enough: commands go out as they come, and many of them in one piece where the
 from __future__ import annotations
 
 import logging
-from contextlib import aclosing
+import math
+from contextlib import aclosing, suppress
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -64,13 +65,12 @@ class RedisClient:
         except (trio.TooSlowError, RedisError) as error:
             return _failure(error)
         try:
-            return RedisReply(_as_resp2(await connection.create_request(name, *arguments)))
+            return RedisReply(_as_resp2(await _ask(connection, self._policy.timeout_s, name, *arguments)))
         except NoScriptError as error:
             return RedisRefusal(f"NOSCRIPT {error}")
         except ResponseError as error:
             return RedisRefusal(str(error))
         except Exception as error:  # noqa: BLE001  # all commands under way get whatever it was that ended the reading
-            connection.invalidate()  # it may be dead without having been told
             return _failure(error)
 
     def _current(self) -> _Link:
@@ -109,7 +109,7 @@ class Notices:
         try:
             connection = await link.made()
             connection.send_command(b"SUBSCRIBE", *self._channels)
-            nursery.start_soon(_keep_alive, connection)
+            nursery.start_soon(_keep_alive, connection, self._policy.timeout_s)
             async with aclosing(connection.push_messages) as messages:
                 async for message in messages:
                     match message:
@@ -208,14 +208,25 @@ def _with_tls_checked(url: str) -> str:
     return urlunsplit(parts._replace(query=f"{parts.query}&{defaults}".lstrip("&")))
 
 
-async def _keep_alive(connection: BaseConnection) -> None:
-    """Ask a connection that only listens, now and then, whether it is still there; close it if not."""
-    try:
+async def _ask(connection: BaseConnection, timeout_s: float, name: bytes, *arguments: bytes) -> Any:
+    """A command's reply. Raises what ended the connection, or `TimeoutError`, and then ends it: it may be dead."""
+    request = connection.create_request(name, *arguments, timeout=math.inf)
+    with trio.move_on_after(timeout_s):
+        return await request
+    for _ in range(2):  # it may be this process that was too busy: whatever has come by now is read in these turns
+        await trio.lowlevel.checkpoint()
+    if not request.complete:
+        connection.invalidate()
+        raise TimeoutError(f"no reply to {name.decode()} in {timeout_s} s")
+    return await request
+
+
+async def _keep_alive(connection: BaseConnection, timeout_s: float) -> None:
+    """Ask a connection that only listens, now and then, whether it is still there; it ends if not."""
+    with suppress(RedisError, TimeoutError):
         while True:
             await trio.sleep(HEALTH_S)
-            await connection.create_request(b"PING")
-    except (RedisError, TimeoutError) as error:
-        connection.invalidate(str(error))
+            await _ask(connection, timeout_s, b"PING")
 
 
 def _as_resp2(value: Any) -> Any:

@@ -98,9 +98,10 @@ class RawServer:
         self.reached.append(stream.socket.getsockname()[0])
         encrypted = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True) if self._tls else stream
         peer = Peer(encrypted)
+        scope = trio.CancelScope()
+        self._scopes.add(scope)
         try:
-            with trio.CancelScope() as scope:
-                self._scopes.add(scope)
+            with scope:
                 while head := await peer.head():
                     self.heads.append(head)
                     if not await self.answer(self, peer, head):
@@ -159,7 +160,7 @@ async def silent(server: RawServer, _: Peer, __: bytes) -> bool:
 
 
 @asynccontextmanager
-async def http_client(allow_private: bool = True) -> AsyncIterator[HttpClient]:
+async def http_client(allow_private: bool = True) -> Any:
     """An `HttpClient`, closed at the end; no body may be left open in it."""
     client = HttpClient(allow_private)
     try:
