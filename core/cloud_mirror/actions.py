@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from cloud_mirror.entry import Entry
 from cloud_mirror.http_api import Outcome
@@ -343,7 +343,7 @@ class WriteEpoch:
 
 @dataclass(frozen=True, slots=True)
 class DropEverything:
-    """Delete the entry and its renewal lease, whoever holds them, and publish.
+    """Delete the entry and its renewal lease, whoever holds them, and publish. Changes something.
 
     Answer: `EntryWritten` or `CacheFailed`. With `keep_epoch`, only what names another epoch is deleted: what a copy
     that began after the purge wrote stays.
@@ -363,3 +363,24 @@ class Sweep:
 
 
 PurgeAction: TypeAlias = WriteEpoch | DropEverything | Sweep
+
+CHANGING: Final = (
+    Claim,
+    RequestRefresh,
+    WriteEntry,
+    SendJob,
+    Acquire,
+    PutCopy,
+    CreateUpload,
+    UploadPart,
+    CompleteUpload,
+    AbortUpload,
+    DeleteCopy,
+    DropEntry,
+    Acknowledge,
+    DeferJob,
+    WriteEpoch,
+    DropEverything,
+    Sweep,
+)
+"""The actions that change something: a shell that can cancel what it does cancels none of these half-way."""

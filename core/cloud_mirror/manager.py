@@ -66,9 +66,13 @@ class CacheManager:
         """The Redis key of the URL's entry; notices of it carry the same."""
         return keys.entry_key(self.pool.name, url)
 
-    def turn_away(self, held: int, draining: bool) -> Response | None:
-        """What a new request gets at once where it cannot be taken on: this process holds `held`, or is to stop."""
-        if not draining and held < self.policy.server.max_waiters:
+    def turn_away(self, held: int, draining: bool, room: int | None = None) -> Response | None:
+        """What a new request gets at once where it cannot be taken on: this process holds `held`, or is to stop.
+
+        `room` is how many requests a shell can hold, where it cannot hold any number (None).
+        """
+        most = self.policy.server.max_waiters
+        if not draining and held < (most if room is None else min(most, room)):
             return None
         return self._without_copy(Reason.DRAINING if draining else Reason.TOO_MANY_WAITERS)
 

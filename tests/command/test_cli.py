@@ -168,14 +168,6 @@ def test_an_unknown_pool_is_one_line_and_status_2(words: tuple[str, ...]) -> Non
     assert refused(run(*words)) == "--pool s3_nowhere: unknown pool; the configuration has s3_us-west-1"
 
 
-@pytest.mark.parametrize("shell", ["trio", "sync"])
-def test_a_shell_that_is_not_there_is_said(shell: str) -> None:
-    configure()
-    assert refused(run("serve", "--shell", shell)) == (
-        f"--shell {shell}: this version has no such shell; choose --shell asyncio"
-    )
-
-
 def test_a_shell_without_its_libraries_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def lacks(name: str) -> None:
         raise ModuleNotFoundError("No module named 'aiohttp'", name="aiohttp")

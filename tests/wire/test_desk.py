@@ -13,7 +13,7 @@ from cloud_mirror.http_api import Outcome, PurgeRoute, RedirectRoute
 from cloud_mirror.policy import OnDeadline
 from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.reason import Reason
-from cloud_mirror.wire.desk import BROKEN, UNREADABLE, Desk, Roles
+from cloud_mirror.wire.desk import BROKEN, MALFORMED, Desk, Roles
 from cloud_mirror.wire.metrics import CONTENT_TYPE, Metrics
 from tests.wire.pools import POLICY, SERVICES, URL, services
 
@@ -103,4 +103,4 @@ def test_a_purge_that_failed_may_be_sent_again() -> None:
 
 
 def test_who_cannot_be_answered_learns_only_that() -> None:
-    assert (BROKEN.status, UNREADABLE.status) == (500, 400)
+    assert (BROKEN.status, MALFORMED.status) == (500, 400)

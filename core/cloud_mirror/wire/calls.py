@@ -24,6 +24,7 @@ import enum
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
@@ -278,3 +279,13 @@ def header_of(headers: Headers | Mapping[str, str], name: str) -> str | None:
     """The value of the first header of that (lower-case) name."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     return next((value for key, value in pairs if key.lower() == name), None)
+
+
+def is_delimited(method: str, status: int, headers: Headers) -> bool:
+    """Whether more than the connection's end says where a reply's body ends (RFC 9112, 6.3). Names are lower-case."""
+    if method == "HEAD" or status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+        return True
+    codings = ",".join(value for name, value in headers if name == "transfer-encoding")
+    if codings:
+        return codings.rpartition(",")[2].strip().lower() == "chunked"
+    return any(name == "content-length" for name, _ in headers)

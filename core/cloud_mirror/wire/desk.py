@@ -32,8 +32,17 @@ SERVER: Final = "cloud-mirror"
 BROKEN: Final = problem(Reason.INTERNAL)
 """What a client gets where something inside went wrong; the log says what."""
 
-UNREADABLE: Final = problem(Reason.REQUEST_MALFORMED)
-"""What a client gets that does not speak HTTP, or too much of it at once."""
+MALFORMED: Final = problem(Reason.REQUEST_MALFORMED)
+"""What a client gets whose bytes are no request, in HTTP/1.0: its version is not known. The connection then ends."""
+
+HEAD_BYTES: Final = 16 * 1024
+"""How large a request's head may be."""
+
+BODY_BYTES: Final = 64 * 1024
+"""How large a body may be that is read and thrown away, so that the connection can go on."""
+
+LINGER_S: Final = 2.0
+"""How long what a client still sends is read before its connection is closed."""
 
 
 @dataclass(frozen=True, slots=True)

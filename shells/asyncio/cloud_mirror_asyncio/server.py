@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import Final
 
 from aiohttp import web
 
 from cloud_mirror.http_api import Answer, PurgeRoute, RedirectRoute
 from cloud_mirror.reason import Reason
-from cloud_mirror.wire.desk import BROKEN, SERVER, UNREADABLE
+from cloud_mirror.wire.desk import BODY_BYTES, BROKEN, HEAD_BYTES, LINGER_S, MALFORMED, SERVER
 from cloud_mirror_asyncio.mirror import Mirror
-
-LINE_BYTES: Final = 8_190
-"""The longest request line that is read in any case; aiohttp's own limit."""
 
 log = logging.getLogger("cloud_mirror.server")
 
 
 class Server(web.Server):
-    """aiohttp's server around a `Handler`, for request lines as long as the longest URL that may be asked for."""
+    """aiohttp's low-level server, with the mirror's own limits and its own answer to what is no request."""
 
     def __init__(self, mirror: Mirror) -> None:
+        super().__init__(Handler(mirror), handler_cancellation=True)
+        self._keep_alive_s = mirror.policy.server.keep_alive_s
         # Percent-encoded, a URL is three times as long at most; before it stand method and route.
-        longest = max(LINE_BYTES, 3 * mirror.policy.source.max_url_bytes + 1_024)
-        super().__init__(Handler(mirror), handler_cancellation=True, access_log=None, max_line_size=longest)
+        self._line_bytes = max(HEAD_BYTES, 3 * mirror.policy.source.max_url_bytes + 1_024)
 
     def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""
-        return _Protocol(self, loop=self._loop, **self._kwargs)
+        return _Protocol(
+            self,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=self._keep_alive_s,
+            max_line_size=self._line_bytes,
+            max_field_size=HEAD_BYTES,
+            lingering_time=LINGER_S,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp's own way of saying that there is none
+        )
 
 
 class _Protocol(web.RequestHandler):
@@ -49,7 +55,7 @@ class _Protocol(web.RequestHandler):
             log.error("a request could not be answered", exc_info=exc)
         else:
             log.info("a request cannot be read", extra={"why": type(exc).__name__})
-        response = _response(BROKEN if inside else UNREADABLE)
+        response = _response(BROKEN if inside else MALFORMED)
         response.force_close()
         return response
 
@@ -71,7 +77,13 @@ class Handler:
         except Exception:
             log.exception("a request could not be answered")
             answer = BROKEN
-        return _response(answer)
+        response = _response(answer)
+        unread = (request.content_length or 0) > BODY_BYTES or "100-continue" in request.headers.get(
+            "Expect", ""
+        ).lower()
+        if self._mirror.draining or unread:
+            response.force_close()
+        return response
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
         mirror, desk = self._mirror, self._mirror.desk

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Final
 
 import redis
-from fakeredis import TcpFakeServer
 
 from cloud_mirror.policy import MIB
 from cloud_mirror_command import ask
 from cloud_mirror_command.complaint import Failure
+from cloud_mirror_command.demo_cache import PushingCache
 from cloud_mirror_command.shells import ShellName
 
 POOL: Final = "s3_us-west-1"
@@ -146,8 +146,7 @@ def stage(shell: ShellName) -> Iterator[Stage]:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         origin = SampleOrigin()
         stack.enter_context(_serving(origin))
-        cache = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
-        cache.daemon_threads = True
+        cache = PushingCache(("127.0.0.1", 0))
         stack.enter_context(_serving(cache))
         port, aws_port = _free_port(), _free_port()
         stack.enter_context(_aws(aws_port, directory / "aws.log"))
@@ -164,7 +163,7 @@ def stage(shell: ShellName) -> Iterator[Stage]:
 
 
 @contextmanager
-def _serving(server: SampleOrigin | TcpFakeServer) -> Iterator[None]:
+def _serving(server: SampleOrigin | PushingCache) -> Iterator[None]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -18,6 +18,7 @@ from cloud_mirror.wire.setup import Outcome, StepResult, setup_plan
 from cloud_mirror_command import logs
 from cloud_mirror_command.common import console_for_people, pool_of, source_of
 from cloud_mirror_command.complaint import EXIT_FAILED, Complaint, Failure
+from cloud_mirror_command.limits import raise_open_files
 from cloud_mirror_command.shells import ShellName, load_shell, parts
 
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -47,6 +48,7 @@ def run(
             "PRIVATE ADDRESSES ARE ALLOWED: whoever may ask this mirror can make it fetch from your own network; "
             "set source.allow_private_addresses = false"
         )
+    raise_open_files()
 
     def ready(url: str) -> None:
         _LOG.info("listening", extra={"url": url, "shell": shell_name.value})

@@ -43,6 +43,10 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "longest_backoff_s": (0, LONGEST_VISIBILITY_S),
     "max_receive_count": (1, 1_000),  # SQS, "SetQueueAttributes", RedrivePolicy
     "max_waiters": (1, 10_000_000),
+    "threads": (1, 10_000),
+    "max_connections": (1, 10_000_000),
+    "head_timeout_s": (0.001, 3_600),
+    "keep_alive_s": (0.001, 86_400),
     "concurrency": (1, 10_000),
     "lifespan_days": (1, 36_500),
     "part_bytes": (SMALLEST_PART_BYTES, LARGEST_PART_BYTES),

@@ -65,15 +65,11 @@ class Shell(Protocol):
 
 
 def load_shell(name: ShellName) -> Shell:
-    """The shell of that name; raises `Complaint` where this version has none, or its libraries are missing."""
-    package = f"cloud_mirror_{name.value}"
+    """The shell of that name; raises `Complaint` where its libraries are missing."""
     try:
-        return cast(Shell, importlib.import_module(package))
+        return cast(Shell, importlib.import_module(f"cloud_mirror_{name.value}"))
     except ModuleNotFoundError as error:
-        if error.name == package and name is not ShellName.ASYNCIO:
-            remedy = "this version has no such shell; choose --shell asyncio"
-        else:
-            remedy = f"{error.name} is missing; run: pip install 'cloud-mirror[{name.value}]'"
+        remedy = f"{error.name} is missing; run: pip install 'cloud-mirror[{name.value}]'"
         raise Complaint(f"--shell {name.value}: {remedy}") from error
 
 

@@ -1,0 +1,242 @@
+"""Makes copies: takes jobs, drives a copy machine and a lease machine for each, and attends to dead letters."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from typing import Final
+
+from cloud_mirror import copy, lease
+from cloud_mirror.actions import (
+    Acknowledge,
+    Acquire,
+    CopyAction,
+    DeferJob,
+    KeepLease,
+    LeaseAction,
+    ReportLeaseLost,
+    WaitForTick,
+)
+from cloud_mirror.copy_table import Phase, State
+from cloud_mirror.events import CopyEvent, DrainBegun, JobReceived, KeepingBegun, LeaseEvent, LeaseLost, TickCame
+from cloud_mirror.message import Job, MessageError
+from cloud_mirror.wire.calls import CloseBody
+from cloud_mirror.wire.cargo import Cargo, Lease
+from cloud_mirror.wire.metrics import Metrics, copy_ended
+from cloud_mirror.wire.procedures import copy as copy_procedures
+from cloud_mirror.wire.procedures import jobs
+from cloud_mirror.wire.procedures import lease as lease_procedures
+from cloud_mirror.wire.queue import Delivery
+from cloud_mirror.wire.services import PoolServices
+from cloud_mirror_sync.runtime import Runtime
+from cloud_mirror_sync.stop import Stop, StoppedError
+
+ACTIONS_OF_A_COPY: Final = 8
+"""More than any copy does at once: a part is read, four are sent, progress is written, the lease is kept."""
+
+FULL_S: Final = 0.5  # how soon a loop whose slots are all taken sees that it is to stop
+
+log = logging.getLogger("cloud_mirror.back_end")
+
+
+class Copy:
+    """Drives one copy machine, and beside it the lease machine that it starts."""
+
+    def __init__(self, runtime: Runtime, hands: Executor, services: PoolServices, job: Job, receipt: str) -> None:
+        self._runtime = runtime
+        self._hands = hands
+        self._services = services
+        self.cargo = Cargo(job.url, receipt)
+        self.state: State = services.manager.copy(secrets.token_urlsafe(12), secrets.token_urlsafe(12))
+        self.settled_by: Acknowledge | DeferJob | None = None
+        self._inbox: queue.SimpleQueue[CopyEvent | BaseException] = queue.SimpleQueue()
+        self._acquiring_s = 0.0
+        self._stop = Stop()
+        self._lease_stop = Stop()
+
+    def tell(self, event: CopyEvent) -> None:
+        """Something happened to this copy."""
+        self._inbox.put(event)
+
+    def stop(self) -> None:
+        """Break it off, wherever it is."""
+        self._stop.set()
+        self._lease_stop.set()
+        self._inbox.put(StoppedError())
+
+    def run(self) -> None:
+        """Drive the machine to its end. Raises whatever an action raised, and `StoppedError`."""
+        tasks: list[Future[None]] = []
+        try:
+            while self.state.phase is not Phase.DONE:
+                event = self._inbox.get()
+                if isinstance(event, BaseException):
+                    self._stop.set()
+                    raise event
+                self.state, actions = copy.step(self.state, event)
+                tasks = [task for task in tasks if not task.done()]
+                tasks += [self._hands.submit(self._perform, action) for action in actions]
+        finally:
+            self._lease_stop.set()
+            wait(tasks)
+            if self.cargo.body is not None:
+                self._runtime.http.close_body(CloseBody(self.cargo.body))
+
+    def _perform(self, action: CopyAction) -> None:
+        try:
+            match action:
+                case KeepLease():
+                    self._keep_lease(action)
+                    return
+                case Acquire():
+                    self._acquiring_s = time.monotonic()
+                case Acknowledge() | DeferJob():
+                    self.settled_by = action
+                case _:
+                    pass
+            self.tell(self._runtime.perform(copy_procedures.perform(self._services, self.cargo, action), self._stop))
+        except StoppedError:
+            pass  # the copy is at its end
+        except BaseException as error:  # noqa: BLE001  # raised again by the thread that drives the copy
+            self._inbox.put(error)
+
+    def _keep_lease(self, keep: KeepLease) -> None:
+        """Drive the lease machine until the copy ends or the lease is lost."""
+        state = self._services.manager.lease(keep.slot, keep.token)
+        self.cargo.lease = Lease(keep.slot, keep.token, state.lease_s)
+        state, actions = lease.step(state, KeepingBegun(self._acquiring_s))
+        while actions:
+            (action,) = actions
+            if isinstance(action, ReportLeaseLost):
+                self.tell(LeaseLost())
+                return
+            state, actions = lease.step(state, self._answer(action))
+
+    def _answer(self, action: LeaseAction) -> LeaseEvent:
+        if isinstance(action, WaitForTick):
+            self._lease_stop.sleep(action.for_s)
+            return TickCame(time.monotonic())
+        cargo = self.cargo
+        procedure = lease_procedures.perform(self._services, cargo.url, cargo.receipt, action)
+        return self._runtime.perform(procedure, self._lease_stop)
+
+
+class BackEnd:
+    """The workers of all pools of a process."""
+
+    def __init__(self, runtime: Runtime, services: dict[str, PoolServices], metrics: Metrics) -> None:
+        self._runtime = runtime
+        self._services = services
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._draining = False
+        self._copies: set[Copy] = set()
+        self._handling: set[Future[None]] = set()
+        slots = sum(each.policy.worker.concurrency for each in services.values())
+        self._drivers = ThreadPoolExecutor(slots, "copy")
+        self._hands = ThreadPoolExecutor(slots * ACTIONS_OF_A_COPY, "copy-action")
+
+    def loops(self) -> list[tuple[str, Callable[[Stop], None]]]:
+        """What runs for as long as the process takes jobs, by name: two loops a pool."""
+
+        def both(pool: str) -> list[tuple[str, Callable[[Stop], None]]]:
+            return [
+                (f"jobs of {pool}", lambda stop: self._take_jobs(pool, stop)),
+                (f"dead letters of {pool}", lambda stop: self._attend_dead_letters(pool, stop)),
+            ]
+
+        return [loop for pool in self._services for loop in both(pool)]
+
+    def drain(self, within_s: float) -> bool:
+        """Give unfinished jobs back; whether none was left before the time was up. The loops are stopped already."""
+        with self._lock:
+            self._draining = True
+            unfinished = tuple(self._copies)
+        for each in unfinished:
+            each.tell(DrainBegun())
+        return not wait(tuple(self._handling), within_s).not_done
+
+    def close(self) -> None:
+        """Break everything off, and end the threads."""
+        with self._lock:
+            self._draining = True
+            unfinished = tuple(self._copies)
+        for each in unfinished:
+            each.stop()
+        self._drivers.shutdown(cancel_futures=True)
+        self._hands.shutdown()
+
+    def _take_jobs(self, pool: str, stop: Stop) -> None:
+        """Never more jobs than there are free slots."""
+        services = self._services[pool]
+        slots = services.policy.worker.concurrency
+        running: set[Future[None]] = set()
+        while True:
+            while len(running) >= slots:
+                _, running = wait(running, FULL_S, FIRST_COMPLETED)
+                stop.check()
+            running = {task for task in running if not task.done()}
+            received = self._runtime.perform(jobs.receive_jobs(services, slots - len(running)), stop)
+            self._note(pool, received)
+            for delivery in received.deliveries:
+                task = self._drivers.submit(self._handle, services, delivery)
+                running.add(task)
+                self._handling.add(task)
+                task.add_done_callback(self._handling.discard)
+
+    def _attend_dead_letters(self, pool: str, stop: Stop) -> None:
+        services = self._services[pool]
+        while True:
+            received = self._runtime.perform(jobs.receive_dead_letters(services), stop)
+            self._note(pool, received)
+            for delivery in received.deliveries:
+                token = secrets.token_urlsafe(12)
+                done = self._runtime.perform(jobs.attend_dead_letter(services, delivery, token), stop)
+                log.error("a job was given up", extra={"pool": pool, "kept": done, "message_id": delivery.message_id})
+                self._metrics.jobs.labels(pool, "given-up").inc()
+
+    def _note(self, pool: str, received: jobs.Received) -> None:
+        if received.trouble:
+            log.warning("no jobs are taken", extra={"pool": pool, "trouble": received.trouble})
+        self._metrics.jobs.labels(pool, "received").inc(len(received.deliveries))
+
+    def _handle(self, services: PoolServices, delivery: Delivery) -> None:
+        """One delivery, from receipt to its end. What breaks here ends this copy and no other."""
+        pool = services.pool.name
+        try:
+            job = jobs.read_job(services, delivery)
+            if isinstance(job, MessageError):
+                buried = self._runtime.perform(jobs.bury(services, delivery, str(job)))
+                log.error("a message is no job", extra={"pool": pool, "why": str(job), "buried": buried})
+                self._metrics.jobs.labels(pool, "buried").inc()
+            else:
+                self._copy(services, job, delivery)
+        except StoppedError:
+            log.warning("a copy was broken off; its job comes back by itself", extra={"pool": pool})
+        except Exception:
+            log.exception("a copy broke off; its job comes back by itself", extra={"pool": pool})
+            self._metrics.copies.labels(pool, "broken", "internal-error").inc()
+
+    def _copy(self, services: PoolServices, job: Job, delivery: Delivery) -> None:
+        pool, began_s = services.pool.name, time.monotonic()
+        running = Copy(self._runtime, self._hands, services, job, delivery.receipt)
+        running.tell(JobReceived(job.url, job.epoch, delivery.receive_count))
+        with self._lock:
+            self._copies.add(running)
+            late = self._draining
+        with self._metrics.copying.labels(pool).track_inprogress():
+            try:
+                if late:
+                    running.tell(DrainBegun())
+                running.run()
+            finally:
+                with self._lock:
+                    self._copies.discard(running)
+        acknowledged = isinstance(running.settled_by, Acknowledge)
+        seconds = time.monotonic() - began_s
+        self._metrics.copied(pool, copy_ended(running.state, acknowledged, running.cargo.total_bytes, seconds))

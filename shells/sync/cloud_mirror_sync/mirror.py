@@ -1,0 +1,143 @@
+"""`Mirror`: one process's front end and back end, wired. What an application embeds."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from cloud_mirror import keys
+from cloud_mirror.actions import Response
+from cloud_mirror.policy import Policy
+from cloud_mirror.purge import State as PurgeState
+from cloud_mirror.wire import redis
+from cloud_mirror.wire.desk import Desk, Roles
+from cloud_mirror.wire.metrics import Metrics
+from cloud_mirror.wire.procedures.purge import purge
+from cloud_mirror.wire.services import connect, find_queues
+from cloud_mirror.wire.sqs import SqsQueue
+from cloud_mirror_sync.back_end import BackEnd
+from cloud_mirror_sync.front_end import FrontEnd
+from cloud_mirror_sync.runtime import Runtime
+from cloud_mirror_sync.stop import Stop, StoppedError
+
+FIND_AGAIN_S: Final = 2.0
+
+log = logging.getLogger("cloud_mirror.mirror")
+
+
+class Mirror:
+    """Its methods may be called from any thread: `with Mirror(policy, roles) as mirror`."""
+
+    def __init__(self, policy: Policy, roles: Roles | None = None) -> None:
+        self.policy = policy
+        self.roles = roles if roles is not None else Roles()
+        self.metrics = Metrics()
+        self.services = connect(policy, None, SqsQueue(policy.queue))
+        self.desk = Desk(policy, self.roles, self.services, self.metrics)
+        self._runtime = Runtime(policy, tuple(keys.channel(pool.name) for pool in policy.pools))
+        self._front_end = FrontEnd(self._runtime, policy, self.services, self.metrics)
+        self._back_end: BackEnd | None = None
+        self._lock = threading.Lock()
+        self._stop = Stop()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Mirror:
+        """Start the subscription and the workers."""
+        self._runtime.perform(redis.load())
+        self._start("notices", self._runtime.notices.listen)
+        self._start("queues", self._find_queues)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop at once; `drain` first to stop gently."""
+        self._stop_threads()
+        self._front_end.close()
+        if self._back_end is not None:
+            self._back_end.close()
+        self._runtime.close()
+
+    def redirect(self, pool: str, url: str, stop: Stop | None = None) -> Response:
+        """Where to send a request for a canonical URL that the rules allow (`SourceRules.admit`).
+
+        Blocks for `max_wait_s` at most. Once `stop` is set, nobody waits for the answer: `StoppedError`.
+        """
+        return self.enter(pool) or self.answer(pool, url, stop or Stop())
+
+    def enter(self, pool: str) -> Response | None:
+        """The half of `redirect` that never blocks: None where there is a thread's room for the request."""
+        return self._front_end.enter(pool)
+
+    def answer(self, pool: str, url: str, stop: Stop) -> Response:
+        """The half of `redirect` that waits, in a thread of the caller's, for a request that has entered."""
+        return self._front_end.redirect(pool, url, stop)
+
+    def purge(self, pool: str, url: str) -> PurgeState:
+        """Purge a canonical URL; see `cloud_mirror.purge` for what holds once it is done."""
+        state = self._runtime.perform(purge(self.services[pool], url, secrets.token_urlsafe(12)))
+        self.metrics.purged(pool, state)
+        return state
+
+    @property
+    def draining(self) -> bool:
+        """Whether this process is to stop."""
+        return self._front_end.draining
+
+    def drain(self, within_s: float) -> bool:
+        """Answer all waiters now, give unfinished jobs back; whether nothing was under way before the time was up."""
+        deadline_s = time.monotonic() + within_s
+        self._front_end.draining = True
+        self._stop_threads()
+        back_end = self._back_end
+        with ThreadPoolExecutor(1, "drain") as beside:
+            given_back = beside.submit(back_end.drain, within_s) if back_end is not None else None
+            answered = self._front_end.drain(deadline_s - time.monotonic())
+            return (given_back is None or given_back.result()) and answered
+
+    def _find_queues(self, stop: Stop) -> None:
+        """Find the queues, however long that takes; the back end starts with them."""
+        missing = set(self.services)
+        said: dict[str, str] = {}
+        while missing:
+            for pool in sorted(missing):
+                found = self._runtime.perform(find_queues(self.services[pool]), stop)
+                if not isinstance(found, str):
+                    self.services[pool] = found
+                    missing.discard(pool)
+                elif said.get(pool) != found:
+                    said[pool] = found
+                    log.error("a queue is missing", extra={"pool": pool, "trouble": found})
+            if missing:
+                stop.sleep(FIND_AGAIN_S)
+        if self.roles.back_end:
+            named = self.roles.pools if self.roles.pools is not None else tuple(self.services)
+            self._back_end = BackEnd(self._runtime, {pool: self.services[pool] for pool in named}, self.metrics)
+            for name, loop in self._back_end.loops():
+                self._start(name, loop)
+
+    def _start(self, name: str, work: Callable[[Stop], None]) -> None:
+        thread = threading.Thread(target=self._run, args=(work,), name=name, daemon=True)
+        with self._lock:
+            if self._stop.is_set:
+                return
+            self._threads.append(thread)
+            thread.start()
+
+    def _run(self, work: Callable[[Stop], None]) -> None:
+        try:
+            work(self._stop)
+        except StoppedError:
+            pass  # as was asked for
+        except Exception:
+            log.critical("a part of the mirror broke off", exc_info=True)
+
+    def _stop_threads(self) -> None:
+        self._stop.set()
+        with self._lock:
+            threads = tuple(self._threads)
+        for thread in threads:
+            thread.join()

@@ -1,0 +1,149 @@
+"""Redis by redis-py: commands over a bounded pool, and one subscription for all pools' channels."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.retry import Retry
+
+from cloud_mirror.policy import RedisPolicy
+from cloud_mirror.wire.calls import FailureKind, RedisCommand, RedisRefusal, RedisReply, TransportFailure
+from cloud_mirror.wire.notices import NoticeBoard
+from cloud_mirror_sync.stop import Stop
+
+CONNECTIONS: Final = 64
+RESUBSCRIBE_S: Final = 0.3
+HEALTH_S: Final = 5.0
+LISTEN_S: Final = 0.5  # how soon the listener sees that it is to stop
+
+log = logging.getLogger("cloud_mirror.redis")
+
+
+class RedisClient:
+    """Performs `RedisCommand`. Nothing is retried here: whether a write was done is for the machines to find out."""
+
+    def __init__(self, policy: RedisPolicy) -> None:
+        pool = redis.BlockingConnectionPool.from_url(
+            policy.url,
+            max_connections=CONNECTIONS,
+            timeout=policy.timeout_s,
+            socket_timeout=policy.timeout_s,
+            socket_connect_timeout=policy.timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        self._redis = redis.Redis.from_pool(pool)
+        self._redis.response_callbacks.clear()  # replies as Redis sent them: the wire reads them
+        self._reachable = True
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._redis.close()
+
+    def command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
+        """Send one command, read its reply."""
+        reply = self._command(call)
+        reachable = not isinstance(reply, TransportFailure)
+        if reachable != self._reachable:
+            self._reachable = reachable
+            log.log(logging.INFO if reachable else logging.ERROR, "the cache is %s", "back" if reachable else reply)
+        return reply
+
+    def _command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
+        try:
+            reply: Any = self._redis.execute_command(*call.words)  # type: ignore[no-untyped-call]  # redis-py's own
+            return RedisReply(reply)
+        except NoScriptError as error:
+            return RedisRefusal(f"NOSCRIPT {error}")
+        except ResponseError as error:
+            return RedisRefusal(str(error))
+        except (TimeoutError, redis.TimeoutError) as error:
+            return TransportFailure(FailureKind.TIMEOUT, str(error))
+        except (RedisError, OSError) as error:
+            return TransportFailure(FailureKind.BROKEN, str(error))
+
+
+class Notices:
+    """Hears the pools' channels, and wakes those who wait for a key."""
+
+    def __init__(self, policy: RedisPolicy, channels: tuple[str, ...]) -> None:
+        self.connected = threading.Event()
+        self._policy = policy
+        self._channels = channels
+        self._lock = threading.Lock()
+        self._board = NoticeBoard()
+        self._waiting: dict[str, set[threading.Event]] = {}
+
+    @property
+    def sequence(self) -> int:
+        """How many notices have been heard so far."""
+        with self._lock:
+            return self._board.sequence
+
+    def listen(self, stop: Stop) -> None:
+        """Keep the subscription until stopped."""
+        while not stop.is_set:
+            try:
+                self._listen_once(stop)
+            except (RedisError, OSError) as error:
+                if self.connected.is_set():
+                    log.warning("the subscription broke: %s", error)
+            self.connected.clear()
+            self._lost()
+            stop.sleep(RESUBSCRIBE_S)
+
+    def _listen_once(self, stop: Stop) -> None:
+        client = redis.Redis.from_url(
+            self._policy.url,
+            socket_timeout=self._policy.timeout_s,
+            socket_connect_timeout=self._policy.timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=HEALTH_S,
+            protocol=2,
+        )
+        with client, client.pubsub() as pubsub:  # type: ignore[no-untyped-call]  # redis-py's own
+            pubsub.subscribe(*self._channels)
+            while not stop.is_set:
+                message = pubsub.get_message(timeout=LISTEN_S)
+                if message is None:
+                    continue
+                if message["type"] == "subscribe":
+                    self.connected.set()
+                    self._lost()
+                elif message["type"] == "message":
+                    self._heard(message["data"].decode("utf-8", "replace"))
+
+    def wait(self, entry_key: str, sequence: int, timeout_s: float, stop: Stop) -> None:
+        """Return once a notice of the key later than `sequence` came, or the time is up."""
+        event = threading.Event()
+        with self._lock:
+            if self._board.is_later(entry_key, sequence):
+                return
+            self._waiting.setdefault(entry_key, set()).add(event)
+        try:
+            with stop.interrupting(event.set):
+                event.wait(timeout_s)
+        finally:
+            with self._lock:
+                waiting = self._waiting[entry_key]
+                waiting.discard(event)
+                if not waiting:
+                    del self._waiting[entry_key]
+
+    def _heard(self, entry_key: str) -> None:
+        with self._lock:
+            self._board.heard(entry_key)
+            for event in self._waiting.get(entry_key, ()):
+                event.set()
+
+    def _lost(self) -> None:
+        with self._lock:
+            self._board.lost()
+            for waiting in self._waiting.values():
+                for event in waiting:
+                    event.set()

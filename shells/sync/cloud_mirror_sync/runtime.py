@@ -1,0 +1,112 @@
+"""Performs wire calls: the one place where a procedure meets sockets, clocks and chance."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from cloud_mirror.policy import Policy
+from cloud_mirror.wire.calls import (
+    AwaitNotice,
+    Backoff,
+    BodyOpened,
+    Call,
+    CloseBody,
+    Done,
+    FailureKind,
+    GetMonotonicTime,
+    GetNoticeSequence,
+    GetSigningMaterial,
+    HttpExchange,
+    MonotonicTime,
+    NoticeSequence,
+    OpenBody,
+    Procedure,
+    ReadBody,
+    RedisCommand,
+    Reply,
+    SigningMaterial,
+    TransportFailure,
+)
+from cloud_mirror.wire.credentials import CredentialSource
+from cloud_mirror_sync.http_client import HttpClient
+from cloud_mirror_sync.redis_client import Notices, RedisClient
+from cloud_mirror_sync.stop import Stop, StoppedError
+
+T = TypeVar("T")
+
+
+class Runtime:
+    """The clients of one process, for any number of threads."""
+
+    def __init__(self, policy: Policy, channels: tuple[str, ...] = ()) -> None:
+        self.http = HttpClient(policy.source.allow_private_addresses)
+        self.redis = RedisClient(policy.redis)
+        self.notices = Notices(policy.redis, channels)
+        self._credentials = CredentialSource(time.monotonic)
+        self._loading = threading.Lock()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.http.close()
+        self.redis.close()
+
+    def perform(self, procedure: Procedure[T], stop: Stop | None = None) -> T:
+        """Drive a procedure to its end; raises `StoppedError` where that is called off."""
+        stop = stop or Stop()
+        try:
+            call = next(procedure)
+            while True:
+                reply = self._reply(call, stop)
+                if stop.is_set:
+                    self._forget(reply)
+                    raise StoppedError
+                call = procedure.send(reply)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            procedure.close()
+
+    def _forget(self, reply: Reply) -> None:
+        """A body that was opened for nobody is closed."""
+        if isinstance(reply, BodyOpened):
+            self.http.close_body(CloseBody(reply.body))
+
+    def _reply(self, call: Call, stop: Stop) -> Reply:
+        match call:
+            case HttpExchange():
+                return self.http.exchange(call, stop)
+            case OpenBody():
+                return self.http.open_body(call, stop)
+            case ReadBody():
+                return self.http.read_body(call, stop)
+            case CloseBody():
+                return self.http.close_body(call)
+            case RedisCommand():
+                return self.redis.command(call)
+            case GetSigningMaterial():
+                return self._signing_material()
+            case Backoff(at_most_s):
+                stop.sleep(random.uniform(0, at_most_s))  # noqa: S311  # jitter is no secret
+                return Done()
+            case GetMonotonicTime():
+                return MonotonicTime(time.monotonic())
+            case GetNoticeSequence():
+                return NoticeSequence(self.notices.sequence)
+            case AwaitNotice(entry_key, sequence, timeout_s):
+                self.notices.wait(entry_key, sequence, timeout_s, stop)
+                return Done()
+
+    def _signing_material(self) -> SigningMaterial | TransportFailure:
+        """Credentials from memory; one thread finds or refreshes them, the others wait for it."""
+        keys = self._credentials.current()
+        if keys is None:
+            with self._loading:
+                keys = self._credentials.current() or self._credentials.load()
+        if keys is None:
+            return TransportFailure(FailureKind.CREDENTIALS, self._credentials.problem)
+        return keys.at(datetime.now(UTC))

@@ -1,0 +1,211 @@
+"""Makes copies: takes jobs, drives a copy machine and a lease machine for each, and attends to dead letters."""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+import trio
+
+from cloud_mirror import copy, lease
+from cloud_mirror.actions import (
+    Acknowledge,
+    Acquire,
+    CopyAction,
+    DeferJob,
+    KeepLease,
+    LeaseAction,
+    ReportLeaseLost,
+    WaitForTick,
+)
+from cloud_mirror.copy_table import Phase, State
+from cloud_mirror.events import CopyEvent, DrainBegun, JobReceived, KeepingBegun, LeaseEvent, LeaseLost, TickCame
+from cloud_mirror.message import Job, MessageError
+from cloud_mirror.wire.calls import CloseBody, Procedure
+from cloud_mirror.wire.cargo import Cargo, Lease
+from cloud_mirror.wire.metrics import Metrics, copy_ended
+from cloud_mirror.wire.procedures import copy as copy_procedures
+from cloud_mirror.wire.procedures import jobs
+from cloud_mirror.wire.procedures import lease as lease_procedures
+from cloud_mirror.wire.queue import Delivery
+from cloud_mirror.wire.services import PoolServices
+from cloud_mirror_trio.nursery import Tally
+from cloud_mirror_trio.runtime import Runtime
+
+LAST_POLL_S: Final = 2.0
+"""How long a poll under way is still listened to after jobs were given back: it may be the one that gets them."""
+
+log = logging.getLogger("cloud_mirror.back_end")
+
+
+class Copy:
+    """Drives one copy machine, and beside it the lease machine that it starts."""
+
+    def __init__(self, runtime: Runtime, services: PoolServices, job: Job, receipt: str) -> None:
+        self._runtime = runtime
+        self._services = services
+        self.cargo = Cargo(job.url, receipt)
+        self.state: State = services.manager.copy(secrets.token_urlsafe(12), secrets.token_urlsafe(12))
+        self.settled_by: Acknowledge | DeferJob | None = None
+        self._told, self._inbox = trio.open_memory_channel[CopyEvent](math.inf)
+        self._acquiring_s = 0.0
+
+    def tell(self, event: CopyEvent) -> None:
+        """Something happened to this copy."""
+        self._told.send_nowait(event)
+
+    async def run(self) -> None:
+        """Drive the machine to its end, from the event that it was told first."""
+        try:
+            async with trio.open_nursery() as nursery:
+                while self.state.phase is not Phase.DONE:
+                    self.state, actions = copy.step(self.state, await self._inbox.receive())
+                    for action in actions:
+                        nursery.start_soon(self._perform, action)
+                nursery.cancel_scope.cancel()  # what is left is the keeping of a lease that nobody needs
+        finally:
+            if self.cargo.body is not None:
+                await self._runtime.http.close_body(CloseBody(self.cargo.body))
+
+    async def _perform(self, action: CopyAction) -> None:
+        match action:
+            case KeepLease():
+                await self._keep_lease(action)
+                return
+            case Acquire():
+                self._acquiring_s = trio.current_time()
+            case Acknowledge() | DeferJob():
+                self.settled_by = action
+            case _:
+                pass
+        self.tell(await self._runtime.carry_out(action, copy_procedures.perform(self._services, self.cargo, action)))
+
+    async def _keep_lease(self, keep: KeepLease) -> None:
+        """Drive the lease machine until the copy ends or the lease is lost."""
+        state = self._services.manager.lease(keep.slot, keep.token)
+        self.cargo.lease = Lease(keep.slot, keep.token, state.lease_s)
+        state, actions = lease.step(state, KeepingBegun(self._acquiring_s))
+        while actions:
+            (action,) = actions
+            if isinstance(action, ReportLeaseLost):
+                self.tell(LeaseLost())
+                return
+            state, actions = lease.step(state, await self._answer(action))
+
+    async def _answer(self, action: LeaseAction) -> LeaseEvent:
+        if isinstance(action, WaitForTick):
+            await trio.sleep(action.for_s)
+            return TickCame(trio.current_time())
+        cargo = self.cargo
+        return await self._runtime.perform(lease_procedures.perform(self._services, cargo.url, cargo.receipt, action))
+
+
+class BackEnd:
+    """The workers of all pools of a process. Their copies run in `nursery`."""
+
+    def __init__(
+        self, runtime: Runtime, services: dict[str, PoolServices], metrics: Metrics, nursery: trio.Nursery
+    ) -> None:
+        self._runtime = runtime
+        self._services = services
+        self._metrics = metrics
+        self._nursery = nursery
+        self._copies: set[Copy] = set()
+        self._handled = Tally()
+        self._polled = Tally()
+        self._polls: set[trio.CancelScope] = set()
+        self._draining = trio.Event()
+
+    def loops(self, pool: str) -> tuple[Callable[[], Awaitable[None]], ...]:
+        """What runs for as long as the process takes the pool's jobs; its queues have been found."""
+        services = self._services[pool]
+        return partial(self._take_jobs, services), partial(self._attend_dead_letters, services)
+
+    async def drain(self) -> None:
+        """Give unfinished jobs back; come back when none is left."""
+        self._draining.set()
+        unfinished = tuple(self._copies)
+        for one in unfinished:
+            one.tell(DrainBegun())
+        await self._handled.settle()
+        with trio.move_on_after(LAST_POLL_S if unfinished else 0):
+            await self._polled.settle()
+        for poll in self._polls:
+            poll.cancel()
+
+    async def _take_jobs(self, services: PoolServices) -> None:
+        """Never more jobs than there are free slots. What comes once the draining has begun is given back at once."""
+        slots = trio.Semaphore(services.policy.worker.concurrency)
+        while not self._draining.is_set():
+            async with slots:
+                free = slots.value + 1
+            with self._polled:
+                for delivery in await self._poll(services, jobs.receive_jobs(services, free)):
+                    if self._draining.is_set():
+                        await self._runtime.finish(jobs.defer(services, delivery.receipt, 0.0))
+                    else:
+                        slots.acquire_nowait()
+                        self._handled.start(self._nursery, self._handle, services, delivery, slots)
+
+    async def _attend_dead_letters(self, services: PoolServices) -> None:
+        pool = services.pool.name
+        while not self._draining.is_set():
+            for delivery in await self._poll(services, jobs.receive_dead_letters(services)):
+                token = secrets.token_urlsafe(12)
+                done = await self._runtime.finish(jobs.attend_dead_letter(services, delivery, token))
+                log.error("a job was given up", extra={"pool": pool, "kept": done, "message_id": delivery.message_id})
+                self._metrics.jobs.labels(pool, "given-up").inc()
+
+    async def _poll(self, services: PoolServices, receive: Procedure[jobs.Received]) -> tuple[Delivery, ...]:
+        """What came; nothing where the draining cut the poll off."""
+        with trio.CancelScope() as poll:
+            self._polls.add(poll)
+            try:
+                received = await self._runtime.perform(receive)
+            finally:
+                self._polls.discard(poll)
+            self._note(services.pool.name, received)
+            return received.deliveries
+        return ()
+
+    def _note(self, pool: str, received: jobs.Received) -> None:
+        if received.trouble:
+            log.warning("no jobs are taken", extra={"pool": pool, "trouble": received.trouble})
+        self._metrics.jobs.labels(pool, "received").inc(len(received.deliveries))
+
+    async def _handle(self, services: PoolServices, delivery: Delivery, slots: trio.Semaphore) -> None:
+        """One delivery, from receipt to its end. What breaks here ends this copy and no other."""
+        pool = services.pool.name
+        try:
+            job = jobs.read_job(services, delivery)
+            if isinstance(job, MessageError):
+                buried = await self._runtime.finish(jobs.bury(services, delivery, str(job)))
+                log.error("a message is no job", extra={"pool": pool, "why": str(job), "buried": buried})
+                self._metrics.jobs.labels(pool, "buried").inc()
+            else:
+                await self._copy(services, job, delivery)
+        except Exception:
+            log.exception("a copy broke off; its job comes back by itself", extra={"pool": pool})
+            self._metrics.copies.labels(pool, "broken", "internal-error").inc()
+        finally:
+            slots.release()
+
+    async def _copy(self, services: PoolServices, job: Job, delivery: Delivery) -> None:
+        pool, began_s = services.pool.name, trio.current_time()
+        running = Copy(self._runtime, services, job, delivery.receipt)
+        running.tell(JobReceived(job.url, job.epoch, delivery.receive_count))
+        if self._draining.is_set():  # that began between the job's receipt and now
+            running.tell(DrainBegun())
+        self._copies.add(running)
+        with self._metrics.copying.labels(pool).track_inprogress():
+            try:
+                await running.run()
+            finally:
+                self._copies.discard(running)
+        acknowledged = isinstance(running.settled_by, Acknowledge)
+        seconds = trio.current_time() - began_s
+        self._metrics.copied(pool, copy_ended(running.state, acknowledged, running.cargo.total_bytes, seconds))

@@ -1,0 +1,165 @@
+"""HTTP on trio's streams: bytes go to the sans-IO connection, a request's head to the desk, an answer comes back."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import Final
+
+import trio
+
+from cloud_mirror.http_api import Answer, PurgeRoute, RedirectRoute
+from cloud_mirror.wire.desk import BROKEN
+from cloud_mirror.wire.http_server import Close, EndOutput, NeedData, RequestHead, RequestRefused, ServerConnection
+from cloud_mirror_trio.mirror import Mirror
+from cloud_mirror_trio.nursery import Tally
+
+READ_BYTES: Final = 64 * 1024
+
+log = logging.getLogger("cloud_mirror.server")
+
+
+class Server:
+    """Serves a mirror over connections that live in `nursery`. Nothing of it raises but `listen`."""
+
+    def __init__(self, mirror: Mirror, nursery: trio.Nursery) -> None:
+        self._mirror = mirror
+        self._nursery = nursery
+        self._room = trio.Semaphore(mirror.policy.server.max_connections)
+        self._accepting = trio.CancelScope()
+        self._reading: dict[ServerConnection, trio.CancelScope] = {}
+        self._connections = Tally()
+        self._finishing = False
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Accept connections; host and port as they were bound (the port asked for may be 0). Raises `OSError`."""
+        listeners = await trio.open_tcp_listeners(port, host=host)
+        bound: tuple[str, int] = listeners[0].socket.getsockname()[:2]
+        self._nursery.start_soon(self._accept, [_Bounded(listener, self._room) for listener in listeners])
+        return bound
+
+    async def _accept(self, listeners: list[_Bounded]) -> None:
+        with self._accepting:
+            await trio.serve_listeners(self._serve, listeners, handler_nursery=self._nursery)
+
+    def stop_accepting(self) -> None:
+        """Whoever knocks from now on is turned away by the system. Open connections go on."""
+        self._accepting.cancel()
+
+    async def finish(self) -> None:
+        """Close the connections that owe and are owed nothing; let the others end with their next answer."""
+        self._finishing = True
+        for connection, scope in self._reading.items():
+            if connection.idle:
+                scope.cancel()
+        await self._connections.settle()
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        """One connection, from its first byte to its last."""
+        try:
+            with self._connections:
+                await self._converse(stream, ServerConnection(self._mirror.policy.server, trio.current_time()))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client has left; who is still working for it has been told
+        except Exception:
+            log.exception("a connection broke off")
+        finally:
+            self._room.release()
+
+    async def _converse(self, stream: trio.SocketStream, connection: ServerConnection) -> None:
+        while not (self._finishing and connection.idle):
+            match connection.next_event(trio.current_time()):
+                case NeedData():
+                    await self._read(stream, connection)
+                case RequestHead() as head:
+                    answer = await self._answer(stream, connection, head)
+                    if answer is not None:
+                        await self._send(stream, connection, answer)
+                case RequestRefused(answer):
+                    await self._send(stream, connection, answer)
+                case EndOutput():
+                    await stream.send_eof()
+                case Close():
+                    return
+
+    async def _read(self, stream: trio.SocketStream, connection: ServerConnection) -> None:
+        with trio.CancelScope(deadline=_or_never(connection.deadline_s)) as scope:
+            self._reading[connection] = scope
+            try:
+                data = await stream.receive_some(READ_BYTES)
+                connection.receive(data, trio.current_time())
+            finally:
+                del self._reading[connection]
+
+    async def _send(self, stream: trio.SocketStream, connection: ServerConnection, answer: Answer) -> None:
+        data = connection.respond(answer, trio.current_time(), time.time(), last=self._finishing)
+        with trio.move_on_at(_or_never(connection.deadline_s)):
+            await stream.send_all(data)
+
+    async def _answer(
+        self, stream: trio.SocketStream, connection: ServerConnection, head: RequestHead
+    ) -> Answer | None:
+        """The answer, or None where the client leaves before it is there."""
+        try:
+            route = self._mirror.desk.read(head.method, head.target, head.headers, self._mirror.draining)
+        except Exception:
+            log.exception("a request could not be read")
+            return BROKEN
+        if isinstance(route, Answer):
+            return route
+        answer: Answer | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_watch, stream, connection, nursery.cancel_scope)
+            answer = await self._find(route)
+            nursery.cancel_scope.cancel()
+        return answer
+
+    async def _find(self, route: RedirectRoute | PurgeRoute) -> Answer:
+        """The answer; what goes wrong inside is logged, and a client learns only that it did."""
+        mirror = self._mirror
+        try:
+            match route:
+                case RedirectRoute(pool, url):
+                    return mirror.desk.redirected(route, await mirror.redirect(pool, url.text))
+                case PurgeRoute(pool, url):
+                    return mirror.desk.purged(await mirror.purge(pool, url.text))
+        except Exception:
+            log.exception("a request could not be answered")
+            return BROKEN
+
+
+class _Bounded(trio.abc.Listener[trio.SocketStream]):
+    """Accepts a connection only once there is room for it: until then it waits in the system's queue."""
+
+    def __init__(self, listener: trio.SocketListener, room: trio.Semaphore) -> None:
+        self._listener = listener
+        self._room = room
+
+    async def accept(self) -> trio.SocketStream:
+        await self._room.acquire()
+        try:
+            return await self._listener.accept()
+        except BaseException:
+            self._room.release()
+            raise
+
+    async def aclose(self) -> None:
+        await self._listener.aclose()
+
+
+async def _watch(stream: trio.SocketStream, connection: ServerConnection, asking: trio.CancelScope) -> None:
+    """Take in what a client sends while it waits; cancel the asking when it leaves."""
+    data = b"-"
+    while data and connection.wants_data:
+        try:
+            data = await stream.receive_some(READ_BYTES)
+        except trio.BrokenResourceError:
+            data = b""
+        connection.receive(data, trio.current_time())
+    if not data:
+        asking.cancel()
+
+
+def _or_never(deadline_s: float | None) -> float:
+    return math.inf if deadline_s is None else deadline_s

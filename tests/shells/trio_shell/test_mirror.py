@@ -1,0 +1,270 @@
+"""The mirror in one trio run, on real servers: everything that begins ends, and nothing that matters is cut off."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import trio
+
+from cloud_mirror import actions
+from cloud_mirror.actions import CHANGING, Response, ToCopy, ToOrigin
+from cloud_mirror.http_api import Answer
+from cloud_mirror.policy import (
+    MIB,
+    Policy,
+    PoolPolicy,
+    QueuePolicy,
+    RedisPolicy,
+    ServerPolicy,
+    SourcePolicy,
+    WorkerPolicy,
+)
+from cloud_mirror.reason import Reason
+from cloud_mirror.wire.calls import Backoff, Procedure
+from cloud_mirror.wire.desk import Roles
+from cloud_mirror_trio import Mirror, service
+from cloud_mirror_trio.nursery import open_background
+from cloud_mirror_trio.runtime import LAST_S, open_runtime
+from cloud_mirror_trio.server import Server
+from tests.servers import Moto, Origin, Valkey
+from tests.servers.processes import free_port, wait_until
+from tests.shells.trio_shell.running import PATIENCE_S, in_trio, until
+
+BOTH = Roles(front_end=True, back_end=True)
+POOL = "s3_us-west-1"
+
+
+@dataclass
+class World:
+    """The servers, and a policy that fits them."""
+
+    policy: Policy
+    moto: Moto
+    origin: Origin
+
+
+@pytest.fixture
+def world(valkey: Valkey, moto: Moto, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> World:
+    valkey.flush()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mirror")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mirror-secret")
+    name = secrets.token_hex(8)
+    pool = PoolPolicy("s3", "us-west-1", name, moto.url)
+    store = moto.client("s3")
+    store.create_bucket(Bucket=pool.bucket, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
+    store.close()
+    policy = Policy(
+        server=ServerPolicy(port=free_port(), max_wait_s=20.0, start_wait_s=15.0, poll_s=0.2, drain_s=10.0),
+        redis=RedisPolicy(valkey.url),
+        queue=QueuePolicy(prefix=name, endpoint_url=moto.url),
+        source=SourcePolicy((f"^{origin.url}/".replace(".", r"\."),), require_tls=False, allow_private_addresses=True),
+        worker=WorkerPolicy(part_bytes=5 * MIB, concurrency=2),
+        pools=(pool,),
+    )
+    queue = moto.client("sqs")
+    for queue_name in (policy.queue.name(pool.name), policy.queue.dead_name(pool.name)):
+        queue.create_queue(QueueName=queue_name)
+    queue.close()
+    return World(policy, moto, origin)
+
+
+@asynccontextmanager
+async def running(policy: Policy, roles: Roles = BOTH) -> AsyncIterator[Mirror]:
+    """A mirror that has found its queues."""
+    async with Mirror(policy, roles) as mirror:
+        await until(lambda: ready(mirror) == 200)
+        yield mirror
+
+
+def ready(mirror: Mirror) -> int:
+    answer = mirror.desk.read("GET", "/readyz", [], mirror.draining)
+    assert isinstance(answer, Answer)
+    return answer.status
+
+
+def descriptors() -> int:
+    """How much this process holds open; listing it opens one more, and closes it."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_mirror_leaves_no_socket_or_thread(world: World) -> None:
+    url = world.origin.put("/whole", size=6 * MIB)
+
+    @in_trio
+    async def use() -> None:
+        async with running(world.policy) as mirror:
+            assert isinstance(await mirror.redirect(POOL, url), ToCopy)
+            assert isinstance(await mirror.redirect(POOL, url), ToCopy)
+            await until(lambda: mirror._runtime.http.open_bodies == 0)
+            assert (mirror._front_end._flights, mirror._front_end.held) == ({}, 0)
+
+    use()  # what is opened once and kept, such as trio's own threads for name resolution, is open now
+    opened, threads = descriptors(), threading.active_count()
+    for _ in range(3):
+        use()
+    wait_until(lambda: descriptors() <= opened, PATIENCE_S, lambda: f"{descriptors()} are open, which were {opened}")
+    assert threading.active_count() <= threads + 1
+
+
+@in_trio
+async def test_a_mirror_is_left_in_the_middle_of_everything(world: World) -> None:
+    url = world.origin.put("/slow", size=6 * MIB, rate_bytes_per_s=MIB / 4)
+    began_s = 0.0
+    async with trio.open_nursery() as clients:
+        async with running(world.policy) as mirror:
+            clients.start_soon(mirror.redirect, POOL, url)
+            await until(lambda: mirror._runtime.http.open_bodies == 1)
+            began_s = time.monotonic()
+        assert time.monotonic() - began_s < LAST_S + 3
+        assert mirror._runtime.http.open_bodies == 0
+        clients.cancel_scope.cancel()
+
+
+@in_trio
+async def test_what_the_body_raises_comes_out_as_it_is(world: World) -> None:
+    with pytest.raises(LookupError, match="on purpose"):
+        async with running(world.policy):
+            raise LookupError("on purpose")
+
+
+@in_trio
+async def test_draining_answers_who_waits_and_gives_the_job_back(world: World) -> None:
+    url = world.origin.put("/slow", size=6 * MIB, rate_bytes_per_s=MIB / 4)
+    answers: list[Response] = []
+    async with running(world.policy) as mirror, trio.open_nursery() as clients:
+
+        async def ask() -> None:
+            answers.append(await mirror.redirect(POOL, url))
+
+        for _ in range(5):
+            clients.start_soon(ask)
+        await until(lambda: mirror._runtime.http.open_bodies == 1)
+        await mirror.drain()
+        assert answers == [ToOrigin(Reason.DRAINING)] * 5
+        assert mirror._runtime.http.open_bodies == 0
+        assert await mirror.redirect(POOL, url) == ToOrigin(Reason.DRAINING)
+        assert ready(mirror) == 503
+    # Given back, the job is there for the next worker at once, and the slow origin is fast now.
+    world.origin.put("/slow", b"fast")
+    async with running(world.policy) as mirror:
+        assert isinstance(await mirror.redirect(POOL, url), ToCopy)
+
+
+@in_trio
+async def test_what_changes_something_is_not_cancelled_half_way() -> None:
+    ended: list[str] = []
+
+    def procedure(name: str) -> Procedure[None]:
+        for _ in range(20):
+            yield Backoff(0.02)
+        ended.append(name)
+
+    async with open_runtime(Policy()) as runtime, trio.open_nursery() as nursery:
+        nursery.start_soon(runtime.finish, procedure("changing"))
+        nursery.start_soon(runtime.perform, procedure("reading"))
+        await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert ended == ["changing"]
+
+
+@in_trio
+async def test_what_must_not_be_cut_off_is_hurried_when_all_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloud_mirror_trio.runtime.LAST_S", 0.05)
+
+    def endless() -> Procedure[None]:
+        while True:
+            yield Backoff(0.01)
+
+    async with open_runtime(Policy()) as runtime, trio.open_nursery() as nursery:
+        nursery.start_soon(runtime.finish, endless())
+        await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+        runtime.hurry()
+
+
+def test_the_actions_that_change_something_are_those_that_say_so() -> None:
+    named = {kind for kind in vars(actions).values() if "hanges something." in (getattr(kind, "__doc__", "") or "")}
+    assert {kind for kind in named if isinstance(kind, type)} == set(CHANGING)
+
+
+# The server
+
+
+async def opened(policy: Policy, target: str) -> trio.SocketStream:
+    stream = await trio.open_tcp_stream(policy.server.host, policy.server.port)
+    await stream.send_all(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    return stream
+
+
+@in_trio
+async def test_clients_that_break_off_leave_nothing(world: World) -> None:
+    url = world.origin.put("/slow", size=6 * MIB, rate_bytes_per_s=MIB / 4)
+    target = f"/v1/redirect/s3/us-west-1/{quote(url, safe='')}"
+    async with running(world.policy) as mirror, open_background() as connections:
+        server = Server(mirror, connections)
+        await server.listen(world.policy.server.host, world.policy.server.port)
+        before = descriptors()
+        streams = [await opened(world.policy, target) for _ in range(100)]
+        await until(lambda: mirror._front_end.held == 100)
+        for number, stream in enumerate(streams):
+            if number % 2:  # half of them with a reset
+                stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            await stream.aclose()
+        await until(lambda: mirror._front_end.held == 0)
+        await until(lambda: len(connections.child_tasks) == 1)  # the one that accepts
+        await until(lambda: descriptors() <= before + 5)  # the copy's own go on
+
+
+@in_trio
+async def test_connections_that_are_owed_nothing_are_closed_and_others_answered_first(world: World) -> None:
+    url = world.origin.put("/slow", size=6 * MIB, rate_bytes_per_s=MIB / 4)
+    async with running(world.policy) as mirror, open_background() as connections:
+        server = Server(mirror, connections)
+        await server.listen(world.policy.server.host, world.policy.server.port)
+        idle = await opened(world.policy, "/v1/ping")
+        assert (await idle.receive_some()).startswith(b"HTTP/1.1 200 OK\r\n")
+        waiting = await opened(world.policy, f"/v1/redirect/s3/us-west-1/{quote(url, safe='')}")
+        await until(lambda: mirror._front_end.held == 1)
+        server.stop_accepting()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mirror.drain)
+            answer = await waiting.receive_some()
+        assert answer.startswith(b"HTTP/1.1 302 ")
+        assert b"reason=draining" in answer
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.finish)
+                assert await idle.receive_some() == b""
+                await waiting.aclose()
+        await idle.aclose()
+        with pytest.raises(OSError, match="all attempts to connect"):
+            await opened(world.policy, "/v1/ping")
+
+
+@pytest.mark.parametrize("signals", [1, 3])
+def test_a_process_ends_with_0_however_often_it_is_told_to(world: World, signals: int) -> None:
+    heard: list[str] = []
+
+    def ready_now(base_url: str) -> None:
+        heard.append(base_url)
+        for _ in range(signals):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert service.run(world.policy, front_end=True, back_end=True, ready=ready_now) == 0
+    assert heard == [f"http://127.0.0.1:{world.policy.server.port}"]
+
+
+def test_a_port_that_is_taken_is_an_error_by_itself(world: World) -> None:
+    with socket.create_server(("127.0.0.1", world.policy.server.port)), pytest.raises(OSError, match="in use"):
+        service.run(world.policy, front_end=True, back_end=False)
