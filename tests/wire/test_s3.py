@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud_mirror.keys import PRIVATE_PREFIXES
 from cloud_mirror.policy import PoolPolicy
 from cloud_mirror.wire.calls import HttpReply, HttpRequest
 from cloud_mirror.wire.s3 import S3Provider
@@ -146,6 +147,13 @@ def test_an_acl_is_sent_only_where_the_pool_has_one() -> None:
     for s3, acl in ((AWS, None), (public, "public-read")):
         for request in (s3.put_request("k", b"", KEPT), s3.create_upload_request("k", KEPT)):
             assert dict(request.headers).get("x-amz-acl") == acl
+
+
+@pytest.mark.parametrize("prefix", PRIVATE_PREFIXES)
+def test_an_acl_never_opens_what_is_the_mirror_s_own(prefix: str) -> None:
+    public = S3Provider(PoolPolicy("s3", "us-west-2", "bucket", acl="public-read"))
+    for request in (public.put_request(f"{prefix}k", b"", KEPT), public.create_upload_request(f"{prefix}k", KEPT)):
+        assert "x-amz-acl" not in dict(request.headers)
 
 
 HEAD = {"etag": '"e"', "content_length": "5", "date": "Tue, 03 Feb 2026 12:00:00 GMT"}

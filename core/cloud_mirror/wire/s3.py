@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import quote, unquote, unquote_plus, urlencode
 
+from cloud_mirror.keys import PRIVATE_PREFIXES
 from cloud_mirror.policy import PoolPolicy
 from cloud_mirror.wire import s3_setup
 from cloud_mirror.wire.aws import AwsService, nonsense, text_of
@@ -110,9 +111,9 @@ class S3Provider(StorageProvider):
     def put_request(
         self, key: str, body: bytes | memoryview, attributes: ObjectAttributes, crc: str = ""
     ) -> HttpRequest:
-        """PutObject, with the pool's ACL where it has one."""
+        """PutObject; a copy's, and no other's, has the pool's ACL where there is one."""
         checksum = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumCRC64NVME": crc} if crc else {}
-        return self._build("PutObject", key, Body=body, **checksum, **self._kept(attributes))
+        return self._build("PutObject", key, Body=body, **checksum, **self._kept(key, attributes))
 
     def read_put(self, reply: HttpReply) -> str:
         """The new object's ETag."""
@@ -129,7 +130,7 @@ class S3Provider(StorageProvider):
     def create_upload_request(self, key: str, attributes: ObjectAttributes) -> HttpRequest:
         """CreateMultipartUpload, for a CRC64NVME of the full object."""
         checksum = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
-        return self._build("CreateMultipartUpload", key, **checksum, **self._kept(attributes))
+        return self._build("CreateMultipartUpload", key, **checksum, **self._kept(key, attributes))
 
     def read_create_upload(self, reply: HttpReply) -> str:
         """The upload's id."""
@@ -249,10 +250,13 @@ class S3Provider(StorageProvider):
             if fault.code != gone:
                 raise
 
-    def _kept(self, attributes: ObjectAttributes) -> dict[str, Any]:
-        """What an object is kept with, as PutObject and CreateMultipartUpload name it; what is empty is left out."""
+    def _kept(self, key: str, attributes: ObjectAttributes) -> dict[str, Any]:
+        """What an object is kept with, as PutObject and CreateMultipartUpload name it; what is empty is left out.
+
+        The mirror's own objects stay private: a pool's ACL is there so that the public can read the copies.
+        """
         named = {
-            "ACL": self._pool.acl,
+            "ACL": "" if key.startswith(PRIVATE_PREFIXES) else self._pool.acl,
             "CacheControl": attributes.cache_control,
             "ContentDisposition": attributes.content_disposition,
             "ContentEncoding": attributes.content_encoding,
