@@ -14,6 +14,7 @@ from cloud_mirror.reason import Reason
 from cloud_mirror_command.logs import clean, configure
 
 SECRET = "hunter2secret"
+MARKS = "'\"<>,;()"
 PRESIGNED = f"https://bucket.s3.amazonaws.com/a/b.bin?X-Amz-Signature={SECRET}&X-Amz-Credential={SECRET}"
 ENCODED = base64.b64encode(f"https://h/x?token={SECRET}".encode()).decode()
 
@@ -89,10 +90,18 @@ def test_fields_that_are_secrets_by_name_are_hidden(stream: io.StringIO) -> None
     ("text", "expected"),
     [
         (f"GET {PRESIGNED} failed", "GET https://bucket.s3.amazonaws.com/a/b.bin failed"),
-        (f"'https://u:{SECRET}@h:1/p#{SECRET}'", "'https://h:1/p'"),
+        (f"'https://u:{SECRET}@h:1/p#{SECRET}'", "'https://h:1/p"),
         (f"redis://:{SECRET}@cache:6379/0", "redis://cache:6379/0"),
         (f"rediss://user:{SECRET}@cache", "rediss://cache"),
         (f"GET /bucket/key?token={SECRET} 200", "GET /bucket/key 200"),
+        *((f"GET https://h/f?name={mark}x{mark}&token={SECRET} 200", "GET https://h/f 200") for mark in MARKS),
+        *((f"GET https://h/f?{mark}{SECRET}{mark} 200", "GET https://h/f 200") for mark in MARKS),
+        *((f"GET https://h/f{mark}?{SECRET} 200", f"GET https://h/f{mark} 200") for mark in MARKS),
+        *((f"GET /bucket/key?name={mark}x{mark}&token={SECRET} 200", "GET /bucket/key 200") for mark in MARKS),
+        *((f"GET https://u:{mark}{SECRET}@h/f 200", "GET https://h/f 200") for mark in MARKS),
+        *((f"GET https%3A%2F%2Fh%2Ff%3F{mark}x{mark}{SECRET} 200", "GET https%3A%2F%2Fh%2Ff 200") for mark in MARKS),
+        *((f"GET https%3A%2F%2Fh%2Ff{mark}%3F{SECRET} 200", f"GET https%3A%2F%2Fh%2Ff{mark} 200") for mark in MARKS),
+        (f"https://a/b,https://u:{SECRET}@h/c", "https://a/b,https://h/c"),
         ("is it? yes", "is it? yes"),
         (
             f"/v1/redirect/s3/r/{quote(f'https://h/x?token={SECRET}', safe='')} 302",
@@ -123,3 +132,5 @@ def test_no_secret_passes(text: str, expected: str | None) -> None:
 def test_cleaning_a_long_text_is_quick() -> None:
     text = "a" * 200_000 + "https%3A" * 1_000 + "?" * 10_000
     assert len(clean(text)) > 200_000
+    urls = "https://" * 10_000
+    assert clean(urls) == urls

@@ -75,6 +75,11 @@ def test_the_end_of_a_copy_is_told_from_its_last_state(
     assert copy_ended(state, acknowledged, 7, 1.23456) == CopyEnded(URL, result, code, "why", 7, 1.235, 3)
 
 
+def test_the_end_of_a_copy_does_not_tell_the_query() -> None:
+    state = replace(SERVICES.manager.copy("token", "copy-id"), url=f"{URL}?name='x'&token=secret")
+    assert copy_ended(state, True, 7, 1.0).url == URL
+
+
 def test_the_text_is_what_prometheus_reads() -> None:
     metrics = Metrics()
     metrics.waiters.inc()

@@ -21,7 +21,10 @@ COPY_SECONDS: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
 
 @dataclass(frozen=True, slots=True)
 class CopyEnded:
-    """How one delivery of a job ended: `result` is done, failed, or left to another delivery or worker."""
+    """How one delivery of a job ended: `result` is done, failed, or left to another delivery or worker.
+
+    `url` has no query, which may be a secret: a log line shows it.
+    """
 
     url: str
     result: str
@@ -36,7 +39,8 @@ def copy_ended(state: CopyState, acknowledged: bool, total_bytes: int, seconds: 
     """The end of a copy, from its machine's last state."""
     result = "failed" if state.fault else "done" if acknowledged else "left"
     reason = state.fault.code if state.fault else ""
-    return CopyEnded(state.url, result, reason, state.detail, total_bytes, round(seconds, 3), state.attempt)
+    url = state.url.partition("?")[0]
+    return CopyEnded(url, result, reason, state.detail, total_bytes, round(seconds, 3), state.attempt)
 
 
 class Metrics:

@@ -20,12 +20,13 @@ from typing import Any, Final, TextIO
 
 HIDDEN: Final = "[hidden]"
 
-_URL: Final = re.compile(
-    r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]{0,15}://)(?:[^\s/?#\"'<>]*@)?(?P<rest>[^\s?#\"'<>]*)[^\s\"'<>]*"
-)
-_QUERY: Final = re.compile(r"\?[^\s\"'<>?]*=[^\s\"'<>]*")
-_ENCODED_TAIL: Final = re.compile(r"(?i)(?P<url>https?%3A[^\s\"'<>?]*?)%(?:3F|23)[^\s\"'<>]*")
-_ENCODED_USER: Final = re.compile(r"(?i)(?P<scheme>https?%3A%2F%2F)(?:(?!%2F)[^\s\"'<>?/])*(?:%40|@)")
+_SCHEME: Final = r"\b[A-Za-z][A-Za-z0-9+.-]{0,15}"
+_USER: Final = re.compile(rf"(?P<scheme>{_SCHEME}://)[^\s/?#]*@")
+_URL: Final = re.compile(rf"(?P<kept>{_SCHEME}://[^\s?#]*)\S*")
+_QUERY: Final = re.compile(r"\?[^\s?]*=\S*")
+_ENCODED_TAIL: Final = re.compile(r"(?i)(?P<url>https?%3A[^\s?]*?)%(?:3F|23)\S*")
+"""A query may hold quotes, brackets and commas: what is cut off ends at a space, and takes a closing quote with it."""
+_ENCODED_USER: Final = re.compile(r"(?i)(?P<scheme>https?%3A%2F%2F)(?:(?!%2F)[^\s?/])*(?:%40|@)")
 _BASE64: Final = re.compile(r"\b(?:aHR0c|SFRUUD|SFRUUF)[A-Za-z0-9+/_=-]+")
 """base64 and base64url of what begins with `http`: a URL, query and all."""
 _AUTHORIZATION: Final = re.compile(
@@ -54,7 +55,8 @@ def clean(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
     text = _AUTHORIZATION.sub(rf"\g<name>\g<quote>{HIDDEN}", text)
-    text = _URL.sub(r"\g<scheme>\g<rest>", text)
+    text = _USER.sub(r"\g<scheme>", text)
+    text = _URL.sub(r"\g<kept>", text)
     text = _ENCODED_TAIL.sub(r"\g<url>", text)
     text = _ENCODED_USER.sub(r"\g<scheme>", text)
     text = _BASE64.sub("[url]", text)
