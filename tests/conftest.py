@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.fleet import MIXED, SHELLS
 from tests.servers import FaultProxy, Moto, Origin, SeaweedFS, Valkey
 
 # A run gives the same as the run before, on a slow machine too; to look for new cases: --hypothesis-profile=search
@@ -19,9 +20,21 @@ settings.register_profile("search", UNTIMED, max_examples=5_000)
 settings.load_profile("repeatable")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--shell trio`: which shell the acceptance tests' processes run in."""
+    parser.addoption("--shell", choices=(*SHELLS, MIXED), default=SHELLS[0], help="what runs the fleets' processes")
+
+
 def pytest_configure() -> None:
     """Let SIGTERM end a run as Ctrl-C does, so that the servers end with it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def shell(pytestconfig: pytest.Config) -> str:
+    """The shell of this run's fleets."""
+    chosen: str = pytestconfig.getoption("shell")
+    return chosen
 
 
 @pytest.fixture(scope="session")

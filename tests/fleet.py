@@ -27,6 +27,11 @@ from tests.servers.streams import Head
 REGION: Final = "us-west-1"
 POOL: Final = f"s3_{REGION}"
 ADMIN_TOKEN: Final = "a-token-for-tests"
+SHELLS: Final = ("asyncio", "trio", "sync")
+MIXED: Final = "mixed"
+"""A fleet's commands and processes take turns at all shells."""
+
+_TAKING_SHELL: Final = ("setup", "doctor", "serve", "work", "all", "purge")
 _numbers = itertools.count(1)
 
 
@@ -79,7 +84,7 @@ class Process(ServerProcess):
     def __init__(self, command: list[str], port: int, log: Path, environment: dict[str, str]) -> None:
         self.base_url = f"http://127.0.0.1:{port}"
         self.log = log
-        super().__init__(f"cloud-mirror {command[-3]}", command, log, self._ready_now, environment)
+        super().__init__(f"cloud-mirror {' '.join(command[3:])}", command, log, self._ready_now, environment)
 
     def _ready_now(self) -> bool:
         try:
@@ -125,7 +130,7 @@ class Fleet:
     """One configuration, with a bucket and queues of its own, and the processes that run on it.
 
     `store_url` and `queue_url` may be those of a `FaultProxy`. Settings are given as TOML by section; they are added
-    to, and may replace, those that a test needs anyway.
+    to, and may replace, those that a test needs anyway. `shell` is one of `SHELLS`, or `MIXED`.
     """
 
     directory: Path
@@ -136,11 +141,13 @@ class Fleet:
     store_url: str = ""
     queue_url: str = ""
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    shell: str = SHELLS[0]
     processes: list[Process] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.name = f"fleet-{os.getpid()}-{next(_numbers)}"
         self.bucket = self.name
+        self._shells = itertools.cycle(SHELLS if self.shell == MIXED else (self.shell,))
         self.store_url = self.store_url or self.seaweedfs.endpoint_url
         self.queue_url = self.queue_url or self.moto.url
         self.config = self.directory / f"{self.name}.toml"
@@ -180,9 +187,11 @@ class Fleet:
             lines += [f"{key} = {_toml_value(value)}" for key, value in values.items()]
         return "\n".join(lines) + "\n"
 
-    def command(self, *words: str) -> list[str]:
-        """The command line of the installed command."""
-        return [str(Path(sys.executable).with_name("cloud-mirror")), "--config", str(self.config), *words]
+    def command(self, name: str, *words: str, shell: str | None = None) -> list[str]:
+        """The command line of the installed command; it runs in the fleet's shell, unless another is named."""
+        chosen = ("--shell", shell or next(self._shells)) if name in _TAKING_SHELL else ()
+        installed = str(Path(sys.executable).with_name("cloud-mirror"))
+        return [installed, "--config", str(self.config), name, *chosen, *words]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
@@ -201,11 +210,11 @@ class Fleet:
         done = self.run("setup")
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def start(self, role: str, *words: str) -> Process:
-        """Start `serve`, `work` or `all`, and wait until it is ready."""
+    def start(self, role: str, *words: str, shell: str | None = None) -> Process:
+        """Start `serve`, `work` or `all`, and wait until it is ready; in the fleet's shell, unless another is named."""
         port = free_port()
         log = self.directory / f"{self.name}-{role}-{port}.log"
-        command = self.command(role, *words, "--port", str(port))
+        command = self.command(role, *words, "--port", str(port), shell=shell)
         process = Process(command, port, log, self.environment)
         self.processes.append(process)
         process.start()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from cloud_mirror import keys
-from tests.fleet import Fleet, Process, Reply, fleet_of, request
+from tests.fleet import SHELLS, Fleet, Process, Reply, fleet_of, request
 from tests.servers import FaultProxy, Moto, Origin, Point, SeaweedFS, Valkey
 from tests.servers.origin import Content
 from tests.servers.processes import wait_until
@@ -297,14 +297,16 @@ def _must(happened: bool) -> None:
 
 
 @contextmanager
-def arena_of(directory: Path, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto) -> Iterator[Arena]:
+def arena_of(
+    directory: Path, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto, shell: str = SHELLS[0]
+) -> Iterator[Arena]:
     """An arena on servers that run already."""
     with ExitStack() as stack:
         origin = stack.enter_context(WatchedOrigin())
         store_proxy = stack.enter_context(FaultProxy(seaweedfs.endpoint_url))
         origin_proxy = stack.enter_context(FaultProxy(origin.url))
         source_url = f"http://localhost:{origin_proxy.port}"
-        fleet = Fleet(directory, valkey, seaweedfs, moto, source_url, store_url=store_proxy.url)
+        fleet = Fleet(directory, valkey, seaweedfs, moto, source_url, store_url=store_proxy.url, shell=shell)
         stack.enter_context(fleet_of(fleet))
         fronts = (fleet.start("serve"), fleet.start("serve"))
         yield Arena(fleet, origin, store_proxy, origin_proxy, fronts, fleet.start("work"))

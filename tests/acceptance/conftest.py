@@ -15,21 +15,25 @@ MakeFleet: TypeAlias = Callable[..., Fleet]
 
 
 @pytest.fixture
-def make_fleet(tmp_path: Path, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto, origin: Origin) -> Iterator[MakeFleet]:
+def make_fleet(
+    tmp_path: Path, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto, origin: Origin, shell: str
+) -> Iterator[MakeFleet]:
     """Make a fleet, set up: `make_fleet(store_url=..., settings={"server": {...}})`."""
     with ExitStack() as stack:
 
         def make(**options: Any) -> Fleet:
-            fleet = Fleet(tmp_path, valkey, seaweedfs, moto, origin.url, **options)
+            fleet = Fleet(tmp_path, valkey, seaweedfs, moto, origin.url, **{"shell": shell, **options})
             return stack.enter_context(fleet_of(fleet))
 
         yield make
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto) -> Iterator[Site]:
+def site(
+    tmp_path_factory: pytest.TempPathFactory, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto, shell: str
+) -> Iterator[Site]:
     """A fleet with an origin, a front end and a back end: each test uses URLs of its own."""
     with Origin() as origin:
-        fleet = Fleet(tmp_path_factory.mktemp("site"), valkey, seaweedfs, moto, origin.url)
+        fleet = Fleet(tmp_path_factory.mktemp("site"), valkey, seaweedfs, moto, origin.url, shell=shell)
         with fleet_of(fleet):
             yield Site(fleet, origin, fleet.start("serve"), fleet.start("work"))

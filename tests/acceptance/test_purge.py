@@ -21,9 +21,9 @@ from tests.servers.processes import wait_until
 
 @pytest.fixture(scope="module")
 def arena(
-    tmp_path_factory: pytest.TempPathFactory, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto
+    tmp_path_factory: pytest.TempPathFactory, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto, shell: str
 ) -> Iterator[Arena]:
-    with arena_of(tmp_path_factory.mktemp("arena"), valkey, seaweedfs, moto) as made:
+    with arena_of(tmp_path_factory.mktemp("arena"), valkey, seaweedfs, moto, shell) as made:
         yield made
 
 
@@ -35,9 +35,11 @@ def test_a_purge_holds_at_every_point_of_a_copy(arena: Arena, plan: Plan) -> Non
 
 
 @pytest.fixture(scope="module")
-def idle(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto) -> Iterator[Fleet]:
+def idle(
+    tmp_path_factory: pytest.TempPathFactory, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto, shell: str
+) -> Iterator[Fleet]:
     """A front end that has nothing to do."""
-    fleet = Fleet(tmp_path_factory.mktemp("idle"), valkey, seaweedfs, moto, "http://localhost:1")
+    fleet = Fleet(tmp_path_factory.mktemp("idle"), valkey, seaweedfs, moto, "http://localhost:1", shell=shell)
     with fleet_of(fleet):
         fleet.start("serve")
         yield fleet
@@ -113,12 +115,12 @@ def test_a_purge_while_a_copy_is_being_renewed(
 
 
 def test_without_the_cache_a_purge_says_that_it_may_be_sent_again(
-    tmp_path: Path, seaweedfs: SeaweedFS, moto: Moto, origin: Origin
+    tmp_path: Path, seaweedfs: SeaweedFS, moto: Moto, origin: Origin, shell: str
 ) -> None:
     own = Valkey(tmp_path)
     own.start()
     try:
-        with fleet_of(Fleet(tmp_path, own, seaweedfs, moto, origin.url)) as fleet:
+        with fleet_of(Fleet(tmp_path, own, seaweedfs, moto, origin.url, shell=shell)) as fleet:
             front, _ = fleet.start("serve"), fleet.start("work")
             url = origin.put("/no-cache.bin", b"A")
             assert request(front.ask(url).location).body == b"A"

@@ -17,7 +17,8 @@ def test_five_hundred_waiters_are_answered_together(
     make_fleet: MakeFleet, origin: Origin, store_proxy: FaultProxy
 ) -> None:
     url = origin.put("/a.bin", b"a")
-    fleet = make_fleet(store_url=store_proxy.url, settings={"server": PATIENT})
+    room = {**PATIENT, "threads": 500}  # in the threaded shell each of them holds one
+    fleet = make_fleet(store_url=store_proxy.url, settings={"server": room})
     front, _ = fleet.start("serve"), fleet.start("work")
     hold = store_proxy.hold(Point.REQUEST, "PUT")
     with ThreadPoolExecutor(1) as pool:
