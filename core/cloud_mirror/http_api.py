@@ -37,11 +37,15 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response, but for what the server adds: Date, Server and Content-Length, and no body for a HEAD."""
+    """A response, but for what the server adds: Date, Server and Content-Length, and no body for a HEAD.
+
+    `reason` is that of a problem, None for all that went well.
+    """
 
     status: int
     headers: Headers
     body: bytes = field(default=b"", repr=False)
+    reason: Reason | None = None
 
     def header(self, name: str) -> str | None:
         """The value of the first header of that name, in whatever case."""
@@ -184,7 +188,7 @@ def problem(
         ("Cache-Control", "no-store"),
         ("Content-Type", "application/problem+json"),
     )
-    return Answer(code, own + headers, _json(members))
+    return Answer(code, own + headers, _json(members), reason)
 
 
 def json_answer(status: int, body: Mapping[str, object]) -> Answer:

@@ -52,6 +52,31 @@ def test_what_is_wrong_is_answered_at_once() -> None:
     assert read(desk(), "/v1/redirect/s3/nowhere/x").status == 404
 
 
+@pytest.mark.parametrize(
+    ("target", "method", "token", "reason"),
+    [
+        ("/v1/nothing", "GET", "", "route-unknown"),
+        (REDIRECT, "POST", "", "method-not-allowed"),
+        ("/v1/redirect/s3/nowhere/x", "GET", "", "pool-unknown"),
+        ("/v1/redirect/s3/us-west-1/https%3A%2F%2Felsewhere%2F", "GET", "", "url-not-allowed"),
+        (PURGE, "DELETE", "", "purge-unauthorized"),
+        (PURGE, "DELETE", "wrong", "purge-forbidden"),
+    ],
+)
+def test_what_is_refused_at_once_is_counted_by_its_reason(target: str, method: str, token: str, reason: str) -> None:
+    at = desk()
+    read(at, target, method, token=token)
+    text = read(at, "/metrics").body.decode()
+    assert f'cloud_mirror_requests_total{{outcome="refused",pool="",reason="{reason}"}} 1.0' in text
+
+
+def test_what_is_answered_or_for_a_flight_is_not_counted_as_refused() -> None:
+    at = desk()
+    for target in (REDIRECT, "/v1/ping", "/healthz", "/readyz", "/metrics"):
+        read(at, target, draining=True)
+    assert 'outcome="refused"' not in read(at, "/metrics").body.decode()
+
+
 @pytest.mark.parametrize("path", ["/v1/ping", "/healthz"])
 def test_a_process_that_lives_says_so_even_while_it_drains(path: str) -> None:
     assert read(desk(), path, draining=True).status == 200

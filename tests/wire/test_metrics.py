@@ -80,6 +80,18 @@ def test_the_end_of_a_copy_does_not_tell_the_query() -> None:
     assert copy_ended(state, True, 7, 1.0).url == URL
 
 
+def test_a_job_is_given_up_once_its_dead_letter_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    metrics = Metrics()
+    metrics.attended(POOL, "m-1", done=False)
+    assert value(metrics, "cloud_mirror_jobs_total", event="given-up") is None
+    metrics.attended(POOL, "m-1", done=True)
+    assert value(metrics, "cloud_mirror_jobs_total", event="given-up") == 1
+    assert [(record.levelno, record.__dict__["message_id"]) for record in caplog.records] == [
+        (logging.WARNING, "m-1"),
+        (logging.ERROR, "m-1"),
+    ]
+
+
 def test_the_text_is_what_prometheus_reads() -> None:
     metrics = Metrics()
     metrics.waiters.inc()

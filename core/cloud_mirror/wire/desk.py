@@ -66,7 +66,15 @@ class Desk:
     def read(
         self, method: str, raw_target: str, headers: Sequence[tuple[str, str]], draining: bool
     ) -> Answer | RedirectRoute | PurgeRoute:
-        """The answer to a request, or which redirect or purge it asks for."""
+        """The answer to a request, or which redirect or purge it asks for. What is refused here is counted here."""
+        route = self._read(method, raw_target, headers, draining)
+        if isinstance(route, Answer) and route.reason is not None:
+            self._metrics.refused(route.reason)
+        return route
+
+    def _read(
+        self, method: str, raw_target: str, headers: Sequence[tuple[str, str]], draining: bool
+    ) -> Answer | RedirectRoute | PurgeRoute:
         route = self._api.route(method, raw_target, headers)
         match route:
             case Answer():

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from cloud_mirror.actions import Refuse, Response, ToCopy
 from cloud_mirror.copy_table import State as CopyState
 from cloud_mirror.purge import State as PurgeState
+from cloud_mirror.reason import Reason
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 log = logging.getLogger("cloud_mirror.events")
@@ -51,7 +52,7 @@ class Metrics:
         registry = self.registry
         self.requests = Counter(
             "cloud_mirror_requests",
-            "Requests for a URL, by how they were answered.",
+            "Requests, by how they were answered; one that was refused as it came in has no pool.",
             ("pool", "outcome", "reason"),
             registry=registry,
         )
@@ -92,6 +93,10 @@ class Metrics:
         self.requests.labels(pool, word, reason.code).inc()
         self.request_seconds.labels(pool, word).observe(seconds)
 
+    def refused(self, reason: Reason) -> None:
+        """A request was refused for what it asks, or by whom: before it counts as one for a pool's URL."""
+        self.requests.labels("", "refused", reason.code).inc()
+
     def purged(self, pool: str, state: PurgeState) -> None:
         """A purge came to its end."""
         self.purges.labels(pool, state.reason.code if state.reason else "done").inc()
@@ -107,6 +112,15 @@ class Metrics:
         log.log(
             logging.INFO if not ended.reason else logging.WARNING, "a copy ended", extra={"pool": pool, **asdict(ended)}
         )
+
+    def attended(self, pool: str, message_id: str, done: bool) -> None:
+        """A dead letter was attended to. Its job is given up once that is done; else the letter comes again."""
+        extra = {"pool": pool, "message_id": message_id}
+        if done:
+            self.jobs.labels(pool, "given-up").inc()
+            log.error("a job was given up", extra=extra)
+        else:
+            log.warning("a dead letter could not be kept yet; it comes again", extra=extra)
 
     def text(self) -> bytes:
         """The exposition, in the text format."""
