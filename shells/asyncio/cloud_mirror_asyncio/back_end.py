@@ -18,6 +18,7 @@ from cloud_mirror.actions import (
     KeepLease,
     LeaseAction,
     ReportLeaseLost,
+    ReturnJob,
     WaitForTick,
 )
 from cloud_mirror.copy_table import Phase, State
@@ -47,7 +48,7 @@ class Copy:
         self._services = services
         self.cargo = Cargo(job.url, receipt)
         self.state: State = services.manager.copy(secrets.token_urlsafe(12), secrets.token_urlsafe(12))
-        self.settled_by: Acknowledge | DeferJob | None = None
+        self.settled_by: Acknowledge | DeferJob | ReturnJob | None = None
         self._inbox: asyncio.Queue[CopyEvent] = asyncio.Queue()
         self._acquiring_s = 0.0
 
@@ -80,7 +81,7 @@ class Copy:
                 return
             case Acquire():
                 self._acquiring_s = time.monotonic()
-            case Acknowledge() | DeferJob():
+            case Acknowledge() | DeferJob() | ReturnJob():
                 self.settled_by = action
             case _:
                 pass
@@ -145,7 +146,7 @@ class BackEnd:
     async def _return_jobs(self, poll: asyncio.Task[jobs.Received], services: PoolServices) -> None:
         """Give back at once what a poll gets that this process will not ask again."""
         for delivery in (await poll).deliveries:
-            await self._runtime.perform(jobs.defer(services, delivery.receipt, 0.0))
+            await self._runtime.perform(jobs.give_back(services, delivery.receipt, delivery.body, 0.0))
 
     async def _take_jobs(self, pool: str) -> None:
         """Never more jobs than there are free slots."""
@@ -175,8 +176,7 @@ class BackEnd:
             for delivery in received.deliveries:
                 token = secrets.token_urlsafe(12)
                 done = await self._runtime.perform(jobs.attend_dead_letter(services, delivery, token))
-                log.error("a job was given up", extra={"pool": pool, "kept": done, "message_id": delivery.message_id})
-                self._metrics.jobs.labels(pool, "given-up").inc()
+                self._metrics.attended(pool, delivery.message_id, done)
 
     def _note(self, pool: str, received: jobs.Received) -> None:
         if received.trouble:

@@ -20,6 +20,7 @@ from cloud_mirror.actions import (
     KeepLease,
     LeaseAction,
     ReportLeaseLost,
+    ReturnJob,
     WaitForTick,
 )
 from cloud_mirror.copy_table import Phase, State
@@ -53,7 +54,7 @@ class Copy:
         self._services = services
         self.cargo = Cargo(job.url, receipt)
         self.state: State = services.manager.copy(secrets.token_urlsafe(12), secrets.token_urlsafe(12))
-        self.settled_by: Acknowledge | DeferJob | None = None
+        self.settled_by: Acknowledge | DeferJob | ReturnJob | None = None
         self._inbox: queue.SimpleQueue[CopyEvent | BaseException] = queue.SimpleQueue()
         self._acquiring_s = 0.0
         self._stop = Stop()
@@ -95,7 +96,7 @@ class Copy:
                     return
                 case Acquire():
                     self._acquiring_s = time.monotonic()
-                case Acknowledge() | DeferJob():
+                case Acknowledge() | DeferJob() | ReturnJob():
                     self.settled_by = action
                 case _:
                     pass
@@ -197,8 +198,7 @@ class BackEnd:
             for delivery in received.deliveries:
                 token = secrets.token_urlsafe(12)
                 done = self._runtime.perform(jobs.attend_dead_letter(services, delivery, token), stop)
-                log.error("a job was given up", extra={"pool": pool, "kept": done, "message_id": delivery.message_id})
-                self._metrics.jobs.labels(pool, "given-up").inc()
+                self._metrics.attended(pool, delivery.message_id, done)
 
     def _note(self, pool: str, received: jobs.Received) -> None:
         if received.trouble:

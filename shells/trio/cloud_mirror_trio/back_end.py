@@ -20,6 +20,7 @@ from cloud_mirror.actions import (
     KeepLease,
     LeaseAction,
     ReportLeaseLost,
+    ReturnJob,
     WaitForTick,
 )
 from cloud_mirror.copy_table import Phase, State
@@ -50,7 +51,7 @@ class Copy:
         self._services = services
         self.cargo = Cargo(job.url, receipt)
         self.state: State = services.manager.copy(secrets.token_urlsafe(12), secrets.token_urlsafe(12))
-        self.settled_by: Acknowledge | DeferJob | None = None
+        self.settled_by: Acknowledge | DeferJob | ReturnJob | None = None
         self._told, self._inbox = trio.open_memory_channel[CopyEvent](math.inf)
         self._acquiring_s = 0.0
 
@@ -78,7 +79,7 @@ class Copy:
                 return
             case Acquire():
                 self._acquiring_s = trio.current_time()
-            case Acknowledge() | DeferJob():
+            case Acknowledge() | DeferJob() | ReturnJob():
                 self.settled_by = action
             case _:
                 pass
@@ -146,7 +147,7 @@ class BackEnd:
             with self._polled:
                 for delivery in await self._poll(services, jobs.receive_jobs(services, free)):
                     if self._draining.is_set():
-                        await self._runtime.finish(jobs.defer(services, delivery.receipt, 0.0))
+                        await self._runtime.finish(jobs.give_back(services, delivery.receipt, delivery.body, 0.0))
                     else:
                         slots.acquire_nowait()
                         self._handled.start(self._nursery, self._handle, services, delivery, slots)
@@ -157,8 +158,7 @@ class BackEnd:
             for delivery in await self._poll(services, jobs.receive_dead_letters(services)):
                 token = secrets.token_urlsafe(12)
                 done = await self._runtime.finish(jobs.attend_dead_letter(services, delivery, token))
-                log.error("a job was given up", extra={"pool": pool, "kept": done, "message_id": delivery.message_id})
-                self._metrics.jobs.labels(pool, "given-up").inc()
+                self._metrics.attended(pool, delivery.message_id, done)
 
     async def _poll(self, services: PoolServices, receive: Procedure[jobs.Received]) -> tuple[Delivery, ...]:
         """What came; nothing where the draining cut the poll off."""
