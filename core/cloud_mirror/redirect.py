@@ -59,7 +59,6 @@ from cloud_mirror.events import (
     ProbeFailed,
     RedirectEvent,
     RefreshRequested,
-    Request,
     RequestAbandoned,
     RequestDeadlinePassed,
     RequestJoined,
@@ -68,6 +67,7 @@ from cloud_mirror.http_api import Outcome
 from cloud_mirror.policy import OnDeadline
 from cloud_mirror.reason import NEGATIVE, NOT_ALLOWED, Reason
 from cloud_mirror.redirect_table import Phase, Row, Rules, State, Transition
+from cloud_mirror.waiters import NOBODY, Waiters
 
 OUTAGE_RETRY_S = 2.0
 """When an error that only says "store or queue unavailable" is due: soon, for the outage may be short."""
@@ -86,9 +86,9 @@ def transition(state: State, event: RedirectEvent) -> Transition:
     """The same, with the line of the table that it was."""
     match state.phase, event:
         case ((Phase.START | Phase.DONE), RequestJoined(request)):
-            return _read(Row.JOINED_FIRST, replace(state, requests=(request,), waited=False, unknown=False))
+            return _read(Row.JOINED_FIRST, replace(state, requests=NOBODY.joined(request), waited=False, unknown=False))
         case _, RequestJoined(request):
-            return Transition(Row.JOINED, replace(state, requests=(*state.requests, request)), ())
+            return Transition(Row.JOINED, replace(state, requests=state.requests.joined(request)), ())
         case _, RequestDeadlinePassed(request_id):
             return _leave(Row.DEADLINE, state, request_id, _at_deadline(state))
         case _, RequestAbandoned(request_id):
@@ -106,7 +106,7 @@ def transition(state: State, event: RedirectEvent) -> Transition:
         case Phase.CLAIMING, ClaimWon():
             return _move(Row.CLAIM_WON, replace(state, unknown=False), Phase.PROBING, ProbeCopy())
         case Phase.CLAIMING, ClaimLost():
-            return _wait(Row.CLAIM_LOST, state, state.rules.poll_s, ())
+            return _wait(Row.CLAIM_LOST, state, state.rules.poll_s)
         case Phase.CLAIMING, ClaimUnknown():
             if state.unknown:
                 alone = _covering(replace(state, unknown=False))
@@ -159,9 +159,9 @@ def _on_read(state: State, read: EntryRead) -> Transition:
                 known = replace(state, unknown=False)
                 return _finish(Row.READ_NEGATIVE, known, _refuse(reason, entry.origin_status))
             due_s = read.now_s + due_in_s
-            soon = tuple(request for request in state.requests if request.deadline_s < due_s)
+            soon, staying = state.requests.parted(lambda request: request.deadline_s < due_s)
             said = _tell(soon, _to_origin(rules, reason))
-            return _wait(Row.READ_ERROR, state, min(rules.poll_s, due_in_s), soon, *said)
+            return _wait(Row.READ_ERROR, replace(state, requests=staying), min(rules.poll_s, due_in_s), *said)
 
 
 def _on_present(state: State, read: EntryRead, entry: Entry) -> Transition:
@@ -194,13 +194,16 @@ def _on_pending(state: State, read: EntryRead, entry: Entry) -> Transition:
     if entry.holder is not Holder.COPYING and not fails:
         if since_s >= rules.start_wait_s:
             said = _tell(state.requests, ToOrigin(Reason.NOT_STARTED))
-            return _wait(Row.READ_NOT_STARTED, state, wait_s, state.requests, *said)
+            return _wait(Row.READ_NOT_STARTED, replace(state, requests=NOBODY), wait_s, *said)
         wait_s = min(wait_s, rules.start_wait_s - since_s)
     left_s = _time_left_s(entry, since_s)
-    slow = tuple(r for r in state.requests if left_s is not None and read.now_s + left_s > r.deadline_s)
-    if slow and not fails:
-        return _wait(Row.READ_TOO_SLOW, state, wait_s, slow, *_tell(slow, ToOrigin(Reason.COPY_TOO_SLOW)))
-    return _wait(Row.READ_PENDING, state, wait_s, ())
+    if left_s is not None and not fails:
+        ready_s = read.now_s + left_s
+        slow, staying = state.requests.parted(lambda request: request.deadline_s < ready_s)
+        if slow:
+            said = _tell(slow, ToOrigin(Reason.COPY_TOO_SLOW))
+            return _wait(Row.READ_TOO_SLOW, replace(state, requests=staying), wait_s, *said)
+    return _wait(Row.READ_PENDING, state, wait_s)
 
 
 def _time_left_s(entry: Entry, since_s: float) -> float | None:
@@ -308,7 +311,7 @@ def _move(row: Row, state: State, phase: Phase, action: RedirectAction) -> Trans
 
 def _covering(state: State) -> State:
     """The same, with the read, probe or write that begins now answering every request that is here now."""
-    return replace(state, covers=max((request.id for request in state.requests), default=-1))
+    return replace(state, covers=state.requests.last_id)
 
 
 def _read(row: Row, state: State, *before: RedirectAction) -> Transition:
@@ -343,33 +346,32 @@ def _reply(row: Row, state: State) -> Transition:
 def _finish(row: Row, state: State, response: Response) -> Transition:
     """Answer all whom this answer can answer; whoever came later gets a read of their own (rule 2), but for rule 4."""
     forbidden = isinstance(response, Refuse) and response.reason in NOT_ALLOWED
-    covered = tuple(request for request in state.requests if forbidden or request.id <= state.covers)
-    later = tuple(request for request in state.requests if request not in covered)
+    covered, later = state.requests.parted(lambda request: forbidden or request.id <= state.covers)
     return _read(row, replace(state, requests=later, waited=False), *_tell(covered, response))
 
 
-def _wait(row: Row, state: State, for_s: float, leaving: tuple[Request, ...], *said: RedirectAction) -> Transition:
-    """Let those go who are answered, and wait with the others, if there are any."""
-    staying = tuple(request for request in state.requests if request not in leaving)
-    state = replace(state, requests=staying, unknown=False)
-    if not staying:
+def _wait(row: Row, state: State, for_s: float, *said: RedirectAction) -> Transition:
+    """Wait with those who are left, if there are any."""
+    state = replace(state, unknown=False)
+    if not state.requests:
         return Transition(row, replace(state, phase=Phase.DONE), said)
     return Transition(row, replace(state, phase=Phase.WAITING), (*said, AwaitChange(state.sequence, for_s)))
 
 
-def _tell(requests: tuple[Request, ...], response: Response) -> tuple[RedirectAction, ...]:
+def _tell(requests: Waiters, response: Response) -> tuple[RedirectAction, ...]:
     return (Respond(tuple(request.id for request in requests), response),) if requests else ()
 
 
 def _leave(row: Row, state: State, request_id: int, response: Response | None) -> Transition:
     """One request goes. What is under way is not cut off: its answer finds out whether anybody is left."""
-    leaving = tuple(request for request in state.requests if request.id == request_id)
-    staying = tuple(request for request in state.requests if request.id != request_id)
-    said = _tell(leaving, response) if response is not None else ()
+    staying = state.requests.without(request_id)
+    if staying is state.requests:
+        return Transition(row, state, ())
+    said = () if response is None else (Respond((request_id,), response),)
     return Transition(row, replace(state, requests=staying), said)
 
 
 def _drain(state: State) -> Transition:
     """Every request is answered now."""
     reply = state.reply if isinstance(state.reply, Refuse) else _to_origin(state.rules, Reason.DRAINING)
-    return Transition(Row.DRAINED, replace(state, requests=()), _tell(state.requests, reply))
+    return Transition(Row.DRAINED, replace(state, requests=NOBODY), _tell(state.requests, reply))

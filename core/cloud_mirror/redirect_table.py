@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cloud_mirror.actions import RedirectAction, Response
-from cloud_mirror.events import Request
 from cloud_mirror.policy import OnDeadline
+from cloud_mirror.waiters import NOBODY, Waiters
 
 
 class Phase(enum.Enum):
@@ -105,7 +105,7 @@ class State:
     url: str
     token: str
     phase: Phase = Phase.START
-    requests: tuple[Request, ...] = ()
+    requests: Waiters = NOBODY
     covers: int = -1  # the last request that the read, probe or write under way can answer
     claims: int = 0
     unknown: bool = False  # whether a claim's reply was lost, and nothing heard since

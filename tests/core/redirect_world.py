@@ -273,7 +273,7 @@ class Flight:
             assert isinstance(action.response, ToCopy | Refuse)
 
     def _check_rest(self) -> None:
-        assert tuple(self.waiting.values()) == self.state.requests
+        assert tuple(self.waiting.values()) == tuple(self.state.requests)
         over = self.state.phase in (Phase.START, Phase.DONE)
         assert over == (self.asked is None), "done is: no answer is out"
         if over:

@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecu
 from contextlib import contextmanager
 
 from cloud_mirror import redirect
-from cloud_mirror.actions import RedirectAction, Respond, Response, ToOrigin
+from cloud_mirror.actions import RedirectAction, Respond, Response
 from cloud_mirror.events import (
     DrainBegun,
     RedirectEvent,
@@ -22,7 +22,6 @@ from cloud_mirror.events import (
     RequestJoined,
 )
 from cloud_mirror.policy import Policy
-from cloud_mirror.reason import Reason
 from cloud_mirror.redirect_table import Phase
 from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror.wire.procedures.redirect import perform
@@ -103,7 +102,7 @@ class Flight:
         except Exception:
             log.exception("a flight broke off", extra={"action": type(action).__name__})
             with self._lock:
-                self._respond(tuple(self._waiting), ToOrigin(Reason.INTERNAL))
+                self._respond(tuple(self._waiting), self._services.manager.break_off())
                 self.stop()
             return
         self.feed(event)
@@ -148,8 +147,7 @@ class FrontEnd:
         began_s = time.monotonic()
         with self._entered():
             stop.check()
-            request = Request(next(self._numbers), began_s + services.policy.server.max_wait_s)
-            response = self._ask(services, url, request, stop)
+            response = self._ask(services, url, began_s + services.policy.server.max_wait_s, stop)
         self._metrics.answered(pool, response, time.monotonic() - began_s)
         return response
 
@@ -162,8 +160,9 @@ class FrontEnd:
                 self.held -= 1
             self._metrics.waiters.dec()
 
-    def _ask(self, services: PoolServices, url: str, request: Request, stop: Stop) -> Response:
-        with self._lock:
+    def _ask(self, services: PoolServices, url: str, deadline_s: float, stop: Stop) -> Response:
+        with self._lock:  # also around the number: a flight's requests join in the order of their numbers
+            request = Request(next(self._numbers), deadline_s)
             flight = self._flight(services, url)
             answer = flight.join(request)
         try:
