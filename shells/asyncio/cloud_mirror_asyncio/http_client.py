@@ -6,13 +6,14 @@ import asyncio
 import itertools
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from http import HTTPStatus
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -31,12 +32,16 @@ from cloud_mirror.wire.calls import (
     ReadBody,
     Route,
     TransportFailure,
+    is_delimited,
 )
 
 UPLOAD_PIECE_BYTES: Final = 256 * 1024
 BUFFER_BYTES: Final = 512 * 1024
 HEADER_BYTES: Final = 128 * 1024
 """The longest header of a reply: a Location holds the longest URL that can be configured, and some more."""
+
+LOOK_UPS: Final = 16
+"""How many origins' names are looked up at once; the others wait for their turn."""
 
 _SKIPPED: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
@@ -46,23 +51,54 @@ class AddressRefusedError(OSError):
 
 
 class _GuardedResolver(AbstractResolver):
-    """Names only addresses that pass the guard; a host that has none is refused, which is not the same as unknown."""
+    """Names only addresses that pass the guard; a host that has none is refused, which is not the same as unknown.
+
+    Each look-up has a thread of its own, and the loop's threads are left to the store, the queue and credentials: a
+    name that nobody answers for holds up neither them nor the end of the process.
+    """
 
     def __init__(self, allow_private: bool) -> None:
-        self._resolver = ThreadedResolver()
         self._allow_private = allow_private
+        self._room = asyncio.Semaphore(LOOK_UPS)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
+        found = await self._look_up(host, port, family)
         allowed = [result for result in found if is_allowed_address(result["host"], self._allow_private)]
         if found and not allowed:
             raise AddressRefusedError(f"no address of {host} may be contacted")
         return allowed
 
     async def close(self) -> None:
-        await self._resolver.close()
+        """A look-up under way cannot be ended; its thread ends with it, or with the process."""
+
+    async def _look_up(self, host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+        await self._room.acquire()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[Any]] = loop.create_future()
+
+        def settle(tell: Callable[[], None]) -> None:
+            self._room.release()
+            if not answer.done():
+                tell()
+
+        def look_up() -> None:
+            try:
+                found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+                tell = partial(answer.set_result, found)
+            except Exception as error:  # noqa: BLE001  # it is raised where the answer is awaited
+                tell = partial(answer.set_exception, error)
+            with suppress(RuntimeError):  # the loop has ended, and nobody waits
+                loop.call_soon_threadsafe(settle, tell)
+
+        threading.Thread(target=look_up, name="look-up", daemon=True).start()
+        return [
+            ResolveResult(
+                hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=socket.AI_NUMERICHOST
+            )
+            for kind, _, protocol, _, address in await answer
+        ]
 
 
 class HttpClient:
@@ -139,7 +175,7 @@ class HttpClient:
         number = next(self._numbers)
         self._bodies[number] = response
         headers = _headers(response)
-        delimited = _delimited(call.request.method, response.status, headers)
+        delimited = is_delimited(call.request.method, response.status, headers)
         return BodyOpened(number, response.status, headers, delimited)
 
     async def read_body(self, call: ReadBody) -> BodyRead | TransportFailure:
@@ -190,16 +226,6 @@ def _url(request: HttpRequest) -> URL:
     """The request's URL; the whole target stands as its path, for as a query an empty one (`/a?`) would get lost."""
     place = URL(f"{request.scheme}://{request.host}:{request.port}", encoded=True)
     return place.with_path(request.target, encoded=True)
-
-
-def _delimited(method: str, status: int, headers: Headers) -> bool:
-    """Whether more than the connection's end says where the body ends (RFC 9112, 6.3)."""
-    if method == "HEAD" or status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
-        return True
-    codings = ",".join(value for name, value in headers if name == "transfer-encoding")
-    if codings:
-        return codings.rpartition(",")[2].strip().lower() == "chunked"
-    return any(name == "content-length" for name, _ in headers)
 
 
 async def _pieces(body: bytes | memoryview) -> AsyncIterator[memoryview]:

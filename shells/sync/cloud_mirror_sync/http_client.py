@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from http.client import HTTPException, IncompleteRead
 from typing import Any, Final, cast
@@ -45,6 +46,9 @@ HOSTS: Final = 64
 CONNECTIONS: Final = 1_024
 """How many hosts' connections are kept for the next request, and how many of each; more are made where needed."""
 
+LOOK_UPS: Final = 16
+"""How many origins' names are looked up at once; the others wait for their turn."""
+
 _LENGTH: Final = re.compile(r"[0-9]{1,18}\Z")
 
 
@@ -67,6 +71,12 @@ class Line:
         """Whether the guard lets the address pass; there is none on the way to services (None)."""
         return self._guard is None or is_allowed_address(address, self._guard)
 
+    def look_up(self, host: str, port: int) -> list[Any]:
+        """What `getaddrinfo` says; for an origin no later than `connect_timeout_s` (`TimeoutError`)."""
+        if self._guard is None:
+            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return self._owners.names.look_up(host, port, self.connect_timeout_s)
+
     def take(self, sock: socket.socket) -> None:
         """The request goes over this socket. A line that was cut before cuts it now."""
         with self._owners.lock:
@@ -88,10 +98,39 @@ class Line:
             self._socket.settimeout(for_s)
 
 
+class Names:
+    """Looks names up, each in a thread of its own: one that nobody answers for holds nobody up for longer than agreed.
+
+    Such a thread cannot be ended; it ends by itself, or with the process.
+    """
+
+    def __init__(self) -> None:
+        self._room = threading.Semaphore(LOOK_UPS)
+
+    def look_up(self, host: str, port: int, within_s: float) -> list[Any]:
+        """What `getaddrinfo` says; raises what that raises, or `TimeoutError`."""
+        deadline_s = time.monotonic() + within_s
+        if not self._room.acquire(timeout=within_s):
+            raise TimeoutError
+        found: Future[list[Any]] = Future()
+
+        def look_up() -> None:
+            try:
+                found.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            except Exception as error:  # noqa: BLE001  # it is raised where the result is asked for
+                found.set_exception(error)
+            finally:
+                self._room.release()
+
+        threading.Thread(target=look_up, name="look-up", daemon=True).start()
+        return found.result(deadline_s - time.monotonic())
+
+
 class Owners:
     """Which line a socket serves at present: sockets are kept and serve one after another."""
 
     def __init__(self) -> None:
+        self.names = Names()
         self.lock = threading.Lock()
         self.of: WeakKeyDictionary[socket.socket, Line] = WeakKeyDictionary()
 
@@ -115,8 +154,11 @@ class _LinedConnection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         line = _current.line
+        deadline_s = time.monotonic() + line.connect_timeout_s
         try:
-            found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+            found = line.look_up(self._dns_host, self.port)
+        except TimeoutError as error:
+            raise exceptions.ConnectTimeoutError(self, f"looking {self.host} up took too long") from error
         except (socket.gaierror, UnicodeError) as error:
             cause = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
             raise exceptions.NameResolutionError(self.host, self, cause) from error
@@ -124,7 +166,7 @@ class _LinedConnection(HTTPConnection):
         allowed = [address for address in addresses if line.admits(address)]
         if not allowed:
             raise AddressRefusedError(self, f"no address of {self.host} may be contacted")
-        return self._first_of(allowed, time.monotonic() + line.connect_timeout_s)
+        return self._first_of(allowed, deadline_s)
 
     def _first_of(self, addresses: list[str], deadline_s: float) -> socket.socket:
         refusal: OSError = TimeoutError("no time was left to connect")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final
 
 import httpcore2
@@ -16,17 +18,25 @@ from cloud_mirror.address import is_allowed_address
 HEAD_START_S: Final = 0.25
 """How long an address is tried before the next one is tried beside it (RFC 8305, 5)."""
 
+LOOK_UPS: Final = 16
+"""How many origins' names are looked up at once; the others wait for their turn."""
+
 
 class AddressRefusedError(OSError):
     """The guard let no address of a host pass."""
 
 
 class Network(httpcore2.TrioBackend):
-    """Trio's sockets; `guarded`, none but to allowed addresses. A host without any is refused: that is not unknown."""
+    """Trio's sockets; `guarded`, none but to allowed addresses. A host without any is refused: that is not unknown.
+
+    A guarded network has threads of its own for its look-ups, and leaves trio's to the store, the queue and
+    credentials: a name that nobody answers for does not hold them up.
+    """
 
     def __init__(self, *, guarded: bool = False, allow_private: bool = False) -> None:
         self._guarded = guarded
         self._allow_private = allow_private
+        self._room = trio.CapacityLimiter(LOOK_UPS) if guarded else None
 
     async def connect_tcp(
         self,
@@ -47,7 +57,8 @@ class Network(httpcore2.TrioBackend):
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         try:
-            found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+            look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+            found = await trio.to_thread.run_sync(look_up, limiter=self._room, abandon_on_cancel=True)
         except UnicodeError as error:  # a label that is empty or too long
             raise trio.socket.gaierror(trio.socket.EAI_NONAME, f"{host} is no host name") from error
         addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))

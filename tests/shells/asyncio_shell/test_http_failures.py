@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +31,7 @@ from cloud_mirror.wire.calls import (
     TransportFailure,
 )
 from cloud_mirror_asyncio import http_client as module
+from cloud_mirror_asyncio.http_client import HttpClient
 from tests.servers.processes import free_port
 from tests.shells.asyncio_shell.looping import Answer, RawServer, http_client, in_loop, raw_server, saying, until
 
@@ -374,3 +376,55 @@ async def test_an_answer_of_the_resolver_that_changes_is_judged_anew(
         failure = await client.exchange(sent)
         assert failure.kind is FailureKind.ADDRESS_NOT_ALLOWED
         assert server.reached == ["127.0.0.9"]
+
+
+# Names that take long
+
+
+def test_names_that_nobody_answers_for_hold_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither store and queue, nor credentials, nor the end of the process; and one by one the others have a turn."""
+    lookup, asked, answered = socket.getaddrinfo, threading.Semaphore(0), threading.Event()
+
+    def getaddrinfo(host: Any, *args: Any, **named: Any) -> list[Any]:
+        if "slow" not in str(host):
+            return list(lookup(host, *args, **named))
+        asked.release()
+        answered.wait()
+        raise socket.gaierror(socket.EAI_NONAME, "nobody knows it")
+
+    async def service(client: HttpClient) -> None:
+        async with raw_server(saying(OK)) as server:
+            reply = await client.exchange(HttpExchange(get(server.port, "localhost"), Route.SERVICE, 5.0))
+            assert isinstance(reply, HttpReply), reply
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "credentials"), 5) == "credentials"
+
+    async def slow(client: HttpClient, number: int) -> FailureKind:
+        failure = await client.exchange(HttpExchange(get(80, f"slow-{number}.example"), Route.ORIGIN, 20.0))
+        assert isinstance(failure, TransportFailure)
+        return failure.kind
+
+    async def use() -> None:
+        async with http_client() as client:
+            names = [asyncio.create_task(slow(client, number)) for number in range(40)]
+            await asyncio.to_thread(asked.acquire)
+            await service(client)
+            answered.set()
+            assert set(await asyncio.gather(*names)) == {FailureKind.NAME}
+            answered.clear()
+            names = [asyncio.create_task(slow(client, number)) for number in range(40, 80)]
+            for _ in range(40):  # the first round's other 39, and one of this round's
+                await asyncio.to_thread(asked.acquire)
+            for name in names:
+                name.cancel()
+            await asyncio.gather(*names, return_exceptions=True)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    end = threading.Timer(60, answered.set)  # for what this test would show to be wrong
+    end.start()
+    try:
+        asyncio.run(use())
+        assert not answered.is_set(), "the loop ends without them"
+        assert all(thread.daemon for thread in threading.enumerate() if thread.name == "look-up")
+    finally:
+        answered.set()
+        end.cancel()

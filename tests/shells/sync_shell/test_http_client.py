@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -24,7 +25,7 @@ from cloud_mirror.wire.calls import (
     Route,
     TransportFailure,
 )
-from cloud_mirror_sync.http_client import HttpClient
+from cloud_mirror_sync.http_client import LOOK_UPS, HttpClient
 from cloud_mirror_sync.stop import Stop, StoppedError
 
 PATIENCE_S = 20.0
@@ -283,3 +284,39 @@ def test_a_request_that_is_called_off_returns_at_once(client: HttpClient) -> Non
         assert isinstance(reply, TransportFailure)
         with pytest.raises(StoppedError):
             client.exchange(call, stop)
+
+
+def test_names_that_nobody_answers_for_hold_nobody_up_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread waits for one longer than for a connection, and no more than some are looked up at once."""
+    found, asked, answered = socket.getaddrinfo, threading.Semaphore(0), threading.Event()
+
+    def getaddrinfo(host: str, *args: int, **more: int) -> list[object]:
+        if "slow" not in host:
+            return list(found(host, *args, **more))
+        asked.release()
+        answered.wait(60)
+        raise socket.gaierror(socket.EAI_NONAME, "nobody knows it")
+
+    def slow(number: int, connect_timeout_s: float) -> FailureKind:
+        call = HttpExchange(request_to(80, host=f"slow-{number}.example"), Route.ORIGIN, 20.0, connect_timeout_s)
+        failure = client.exchange(call, Stop())
+        assert isinstance(failure, TransportFailure)
+        return failure.kind
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    client = HttpClient(allow_private=True)
+    try:
+        with ThreadPoolExecutor(40) as threads, talking(saying(OK)) as talker:
+            began_s = time.monotonic()
+            assert set(threads.map(slow, range(40), [0.2] * 40)) == {FailureKind.TIMEOUT}
+            assert time.monotonic() - began_s < 10
+            looking = [thread for thread in threading.enumerate() if thread.name == "look-up"]
+            assert len(looking) == LOOK_UPS
+            assert all(thread.daemon for thread in looking)
+            service = HttpExchange(request_to(talker.port, host="localhost"), Route.SERVICE, PATIENCE_S)
+            assert isinstance(client.exchange(service, Stop()), HttpReply)
+            answered.set()
+            assert set(threads.map(slow, range(40), [PATIENCE_S] * 40)) == {FailureKind.NAME}
+    finally:
+        answered.set()
+        client.close()

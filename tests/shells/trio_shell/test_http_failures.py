@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -357,3 +358,48 @@ async def test_an_answer_of_the_resolver_that_changes_is_judged_anew(
         failure = await client.exchange(sent)
         assert failure.kind is FailureKind.ADDRESS_NOT_ALLOWED
         assert server.reached == ["127.0.0.9"]
+
+
+# Names that take long
+
+
+@in_trio
+async def test_names_that_nobody_answers_for_hold_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither store and queue, nor credentials, nor the end of the process; and one by one the others have a turn."""
+    lookup, asked, answered = socket.getaddrinfo, threading.Semaphore(0), threading.Event()
+
+    def getaddrinfo(host: Any, *args: Any, **named: Any) -> list[Any]:
+        if "slow" not in str(host):
+            return list(lookup(host, *args, **named))
+        asked.release()
+        answered.wait(60)
+        raise socket.gaierror(socket.EAI_NONAME, "nobody knows it")
+
+    kinds: list[FailureKind] = []
+
+    async def slow(client: Any, number: int) -> None:
+        failure = await client.exchange(HttpExchange(get(80, f"slow-{number}.example"), Route.ORIGIN, 20.0, 20.0))
+        kinds.append(failure.kind)
+
+    crowd = int(trio.to_thread.current_default_thread_limiter().total_tokens) + 10
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    try:
+        async with http_client() as client, raw_server(saying(OK)) as server, trio.open_nursery() as nursery:
+            for number in range(crowd):
+                nursery.start_soon(slow, client, number)
+            await trio.to_thread.run_sync(asked.acquire, limiter=trio.CapacityLimiter(1))
+            with trio.fail_after(5):
+                reply = await client.exchange(HttpExchange(get(server.port, "localhost"), Route.SERVICE, 5.0))
+                assert isinstance(reply, HttpReply), reply
+                assert await trio.to_thread.run_sync(lambda: "credentials") == "credentials"
+            answered.set()
+            await until(lambda: len(kinds) == crowd)
+            assert set(kinds) == {FailureKind.NAME}
+            answered.clear()
+            nursery.start_soon(slow, client, -1)
+            for _ in range(crowd):  # the first round's others, and this one
+                await until(lambda: asked.acquire(blocking=False))
+            nursery.cancel_scope.cancel()
+        assert not answered.is_set(), "nobody waits for them"
+    finally:
+        answered.set()
