@@ -10,7 +10,7 @@ from collections.abc import Callable
 import trio
 
 from cloud_mirror import redirect
-from cloud_mirror.actions import RedirectAction, Respond, Response, ToOrigin
+from cloud_mirror.actions import RedirectAction, Respond, Response
 from cloud_mirror.events import (
     DrainBegun,
     RedirectEvent,
@@ -19,7 +19,6 @@ from cloud_mirror.events import (
     RequestDeadlinePassed,
     RequestJoined,
 )
-from cloud_mirror.reason import Reason
 from cloud_mirror.redirect_table import Phase
 from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror.wire.procedures.redirect import perform
@@ -94,7 +93,7 @@ class Flight:
             self.feed(await self._runtime.carry_out(action, perform(self._services, self._url, action)))
         except Exception:
             log.exception("a flight broke off", extra={"action": type(action).__name__})
-            self._respond(tuple(self._waiting), ToOrigin(Reason.INTERNAL))
+            self._respond(tuple(self._waiting), self._services.manager.break_off())
             self._ended(self)
 
     def _respond(self, requests: tuple[int, ...], response: Response) -> None:

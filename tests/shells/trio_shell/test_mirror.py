@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,10 +18,11 @@ import pytest
 import trio
 
 from cloud_mirror import actions
-from cloud_mirror.actions import CHANGING, Response, ToCopy, ToOrigin
+from cloud_mirror.actions import CHANGING, Refuse, Response, ToCopy, ToOrigin
 from cloud_mirror.http_api import Answer
 from cloud_mirror.policy import (
     MIB,
+    OnDeadline,
     Policy,
     PoolPolicy,
     QueuePolicy,
@@ -159,6 +160,23 @@ async def test_draining_answers_who_waits_and_gives_the_job_back(world: World) -
     world.origin.put("/slow", b"fast")
     async with running(world.policy) as mirror:
         assert isinstance(await mirror.redirect(POOL, url), ToCopy)
+
+
+@pytest.mark.parametrize("on_deadline", list(OnDeadline))
+@in_trio
+async def test_a_flight_that_breaks_off_is_answered_and_forgotten(
+    world: World, on_deadline: OnDeadline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaking(*_: object) -> Procedure[None]:
+        raise AssertionError("broken on purpose")
+
+    monkeypatch.setattr("cloud_mirror_trio.front_end.perform", breaking)
+    async with Mirror(replace(world.policy, server=replace(world.policy.server, on_deadline=on_deadline))) as mirror:
+        fails = on_deadline is OnDeadline.FAIL
+        expected = Refuse(Reason.INTERNAL, 500) if fails else ToOrigin(Reason.INTERNAL)
+        assert await mirror.redirect(POOL, f"{world.origin.url}/x") == expected
+        assert (mirror._front_end._flights, mirror._front_end.held) == ({}, 0)
+    assert "broken on purpose" in caplog.text
 
 
 @in_trio
