@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -368,10 +369,43 @@ def test_serve_work_and_all_run_what_they_say(shell: FakeShell) -> None:
     ]
 
 
-def test_a_port_that_is_taken_is_one_line(shell: FakeShell) -> None:
+@pytest.mark.parametrize(
+    ("words", "address"),
+    [
+        (("serve",), "127.0.0.1:8123"),
+        (("all",), "127.0.0.1:8123"),
+        (("serve", "--host", "::1", "--port", "1"), "[::1]:1"),
+        (("work", "--port", "8124"), "127.0.0.1:8124"),
+        (("work", "--host", "localhost", "--port", "8124"), "localhost:8124"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        (OSError(errno.EADDRINUSE, "in use"), "another process listens there; choose another with --port"),
+        (PermissionError(errno.EACCES, "denied"), "this user may not listen there; choose another with --port"),
+        (OSError(errno.EADDRNOTAVAIL, "elsewhere"), "this machine has no such address; choose another with --host"),
+        (socket.gaierror(socket.EAI_NONAME, "unknown"), "there is no such host"),
+        (OSError(socket.EAI_AGAIN, "as socket.create_server has it"), "there is no such host"),
+    ],
+)
+def test_where_a_process_cannot_listen_is_one_line(
+    shell: FakeShell, words: tuple[str, ...], address: str, fault: OSError, remedy: str
+) -> None:
     configure()
-    shell.fault = OSError(errno.EADDRINUSE, "in use")
-    assert refused(run("serve")).startswith("127.0.0.1:8123: another process listens there; choose another with --port")
+    shell.fault = fault
+    assert refused(run(*words)).startswith(f"{address}: {remedy}")
+
+
+@pytest.mark.parametrize("name", ["asyncio", "trio", "sync"])
+def test_no_shell_makes_a_traceback_of_a_host_that_there_is_none_of(name: str) -> None:
+    configure()
+    # No resolver is asked: with its colons it can be no name.
+    with command("serve", "--shell", name, "--host", "::g") as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("[::g]:8123: there is no such host")
 
 
 @pytest.mark.parametrize("fault", [ValueError("https://u:hunter2@h/"), OSError(errno.EIO, "broken")])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import secrets
-from collections.abc import Sequence
+import socket
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -22,6 +23,17 @@ from cloud_mirror_command.limits import raise_open_files
 from cloud_mirror_command.shells import ShellName, load_shell, parts
 
 LEVELS: Final = ("debug", "info", "warning", "error")
+
+_NO_SUCH_HOST: Final = "there is no such host, or nobody can say where it is; choose another with --host"
+_CANNOT_LISTEN: Final[Mapping[int, str]] = {
+    errno.EADDRINUSE: "another process listens there; choose another with --port",
+    errno.EACCES: "this user may not listen there; choose another with --port, most systems want it above 1023",
+    errno.EADDRNOTAVAIL: "this machine has no such address; choose another with --host",
+    socket.EAI_NONAME: _NO_SUCH_HOST,
+    socket.EAI_AGAIN: _NO_SUCH_HOST,
+    socket.EAI_FAIL: _NO_SUCH_HOST,
+}
+"""What to do where a process cannot listen. A shell raises these for nothing else: failures of exchanges are values."""
 
 _STYLES: Final = {Outcome.DONE: "green", Outcome.ALREADY_THERE: "dim", Outcome.FAILED: "bold red"}
 _LOG: Final = logging.getLogger("cloud_mirror")
@@ -56,9 +68,10 @@ def run(
     try:
         return shell.run(policy, front_end=front_end, back_end=back_end, pools=names, ready=ready)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            where = f"{policy.server.host}:{policy.server.port}"
-            raise Complaint(f"{where}: another process listens there; choose another with --port") from error
+        if isinstance(error, OSError) and error.errno in _CANNOT_LISTEN:
+            section = policy.server if front_end else policy.worker
+            host = f"[{section.host}]" if ":" in section.host else section.host
+            raise Complaint(f"{host}:{section.port}: {_CANNOT_LISTEN[error.errno]}") from error
         _LOG.exception("ended by a fault of its own")  # a log line, so that no secret shows in a traceback
         return EXIT_FAILED
 
