@@ -151,17 +151,25 @@ def _on_read(state: State, read: EntryRead) -> Transition:
         case Status.PENDING:
             return _on_pending(state, read, entry)
         case _:
-            reason = entry.reason or Reason.INTERNAL
-            due_in_s = (entry.retry_at_s or 0.0) - read.redis_time_s
-            if due_in_s <= 0:
-                return _claim(Row.READ_DUE, state, entry)
-            if reason in NEGATIVE:
-                known = replace(state, unknown=False)
-                return _finish(Row.READ_NEGATIVE, known, _refuse(reason, entry.origin_status))
-            due_s = read.now_s + due_in_s
-            soon, staying = state.requests.parted(lambda request: request.deadline_s < due_s)
-            said = _tell(soon, _to_origin(rules, reason))
-            return _wait(Row.READ_ERROR, replace(state, requests=staying), min(rules.poll_s, due_in_s), *said)
+            return _on_error(state, read, entry)
+
+
+def _on_error(state: State, read: EntryRead, entry: Entry) -> Transition:
+    """There is no copy, and why is known already: that is worth holding somebody only if it is asked anew soon."""
+    rules, reason = state.rules, entry.reason or Reason.INTERNAL
+    due_in_s = (entry.retry_at_s or 0.0) - read.redis_time_s
+    if due_in_s <= 0:
+        return _claim(Row.READ_DUE, state, entry)
+    if reason in NEGATIVE:
+        known = replace(state, unknown=False)
+        return _finish(Row.READ_NEGATIVE, known, _refuse(reason, entry.origin_status))
+    if due_in_s > rules.start_wait_s:
+        said = _tell(state.requests, _to_origin(rules, reason))
+        return _wait(Row.READ_ERROR, replace(state, requests=NOBODY), due_in_s, *said)
+    due_s = read.now_s + due_in_s
+    hurried, staying = state.requests.parted(lambda request: request.deadline_s < due_s)
+    said = _tell(hurried, _to_origin(rules, reason))
+    return _wait(Row.READ_DUE_SOON, replace(state, requests=staying), min(rules.poll_s, due_in_s), *said)
 
 
 def _on_present(state: State, read: EntryRead, entry: Entry) -> Transition:

@@ -112,6 +112,7 @@ READS = (
     error(Reason.ORIGIN_NOT_FOUND, 5.0, 404),
     error(Reason.HOP_NOT_ALLOWED, 5.0),
     error(Reason.ORIGIN_TIMEOUT, 15.0),
+    error(Reason.STORE_UNAVAILABLE, 2.0),
     error(Reason.ORIGIN_TIMEOUT, 0.0),
 )
 PROBED: tuple[RedirectEvent, ...] = (

@@ -94,6 +94,7 @@ WAIT = AwaitChange(7, 1.0)
 HIT = ToCopy("e1", Outcome.HIT, Reason.PRESENT)
 FOUND = ToCopy("e1", Outcome.BACKFILL, Reason.FOUND_IN_STORE)
 TIMEOUT = error(Reason.ORIGIN_TIMEOUT, 15.0)
+OUTAGE = error(Reason.STORE_UNAVAILABLE, 2.0)
 
 JOINED: Script = (to(join(0), ReadEntry()),)
 CLAIMING: Script = (*JOINED, to(read(None), Claim(None, "t-1", 20.0)))
@@ -151,7 +152,8 @@ ROWS: dict[Row, Script] = {
         *JOINED,
         to(read(error(Reason.ORIGIN_ERROR, 5.0, 503)), say(Refuse(Reason.ORIGIN_ERROR, 503))),
     ),
-    Row.READ_ERROR: (*JOINED, to(read(TIMEOUT), WAIT)),
+    Row.READ_ERROR: (*JOINED, to(read(TIMEOUT), say(ToOrigin(Reason.ORIGIN_TIMEOUT)))),
+    Row.READ_DUE_SOON: (*JOINED, to(read(OUTAGE), WAIT)),
     Row.READ_DUE: (
         *JOINED,
         to(read(error(Reason.ORIGIN_TIMEOUT, 0.0)), Claim(error(Reason.ORIGIN_TIMEOUT, 0.0), "t-1", 20.0)),
@@ -297,17 +299,29 @@ VARIANTS: dict[str, tuple[State, Script]] = {
         START,
         (*FORBIDDEN, to(DrainBegun(), say(Refuse(Reason.HOP_NOT_ALLOWED, 403))), to(EntryWritten())),
     ),
-    "an error that is due in time is waited for, by those who have the time": (
+    "an error that is due soon is waited for, by those who have the time": (
         START,
         (
             *JOINED,
-            to(join(1, 10.0)),
-            to(read(TIMEOUT), say(ToOrigin(Reason.ORIGIN_TIMEOUT), 1), WAIT),
+            to(join(1, 1.0)),
+            to(read(OUTAGE), say(ToOrigin(Reason.STORE_UNAVAILABLE), 1), WAIT),
         ),
     ),
     "an error is waited for until it is due": (
         START,
         (*JOINED, to(read(error(Reason.ORIGIN_TIMEOUT, 0.25)), AwaitChange(7, 0.25))),
+    ),
+    "an error that is not due soon holds nobody, whatever its deadline": (
+        START,
+        (
+            to(join(0, 600.0), ReadEntry()),
+            to(join(1)),
+            to(read(error(Reason.OBJECT_TOO_LARGE, 2.5)), say(ToOrigin(Reason.OBJECT_TOO_LARGE), 0, 1)),
+        ),
+    ),
+    "the policy is to fail: an error that is not due soon": (
+        replace(START, rules=FAILING),
+        (*JOINED, to(read(TIMEOUT), say(Refuse(Reason.ORIGIN_TIMEOUT, 504)))),
     ),
     "a job is waited for until it should have been taken": (
         START,
