@@ -272,8 +272,16 @@ class Acknowledge:
 
 @dataclass(frozen=True, slots=True)
 class DeferJob:
-    """Give the job back, to be delivered again in `for_s`. Changes something. Answer: `JobSettled`."""
+    """Give the job back, to come again in `for_s`; this delivery counts. Changes something. Answer: `JobSettled`."""
 
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnJob:
+    """The same, but this delivery does not count; `epoch` is the one that the job named. Answer: `JobSettled`."""
+
+    epoch: str
     for_s: float
 
 
@@ -297,6 +305,7 @@ CopyAction: TypeAlias = (
     | DropEntry
     | Acknowledge
     | DeferJob
+    | ReturnJob
 )
 
 
@@ -379,6 +388,7 @@ CHANGING: Final = (
     DropEntry,
     Acknowledge,
     DeferJob,
+    ReturnJob,
     WriteEpoch,
     DropEverything,
     Sweep,

@@ -10,7 +10,9 @@ Rules.
  2. A request to the store that changes something is never cut off: its answer is awaited, then judged.
  3. A worker that lost its lease leaves the upload alone, unless the epoch is dead: then the key is its own.
  4. A job is acknowledged only when its outcome is durable, or when it is given up for good.
- 5. One owner of a retry: a passing failure gives the job back, and the error it writes is due only one lease
+ 5. Only a failure is held against a job. One that another worker sees to, or that a drain broke off, is returned
+    as if it had never been delivered.
+ 6. One owner of a retry: a passing failure gives the job back, and the error it writes is due only one lease
     after the job's return, so that front ends step in only when the job was lost.
 
 `transition` is the table of DESIGN ("The copy machine"), one `Row` for each of its lines.
@@ -39,6 +41,7 @@ from cloud_mirror.actions import (
     PutCopy,
     ReadEntry,
     ReadEpoch,
+    ReturnJob,
     Slot,
     UploadPart,
     VerifyCopy,
@@ -102,9 +105,9 @@ def transition(state: State, event: CopyEvent) -> Transition:
         case Phase.ACQUIRING, LeaseAcquired():
             return _acquired(Row.ACQUIRED, state)
         case Phase.ACQUIRING, LeaseDenied() if state.slot is Slot.RENEWAL:
-            return _settle(Row.NOT_RENEWABLE, state, DeferJob(state.rules.lease_s + 1.0))
+            return _return(Row.NOT_RENEWABLE, state, state.rules.lease_s + 1.0)
         case Phase.ACQUIRING, (LeaseDenied() | CacheFailed()) if state.tries >= MAX_TRIES:
-            return _settle(Row.ACQUIRE_IN_VAIN, state, DeferJob(OUTAGE_REST_S))
+            return _return(Row.ACQUIRE_IN_VAIN, state, OUTAGE_REST_S)
         case Phase.ACQUIRING, (LeaseDenied() | CacheFailed()):
             row = Row.NOT_ACQUIRED if isinstance(event, LeaseDenied) else Row.ACQUIRE_UNKNOWN
             return _move(row, state, Phase.READING, ReadEntry())
@@ -148,7 +151,7 @@ def _on_read(state: State, read: EntryRead) -> Transition:
     if entry is not None and entry.pending(Holder.COPYING):
         if entry.token == state.token:
             return _acquired(Row.READ_OWN, state)
-        return _settle(Row.READ_COPYING, state, DeferJob(read.life_left_s + 1.0))
+        return _return(Row.READ_COPYING, state, read.life_left_s + 1.0)
     if entry is not None and entry.status is Status.PRESENT:
         life_s = (entry.expires_at_s or 0.0) - read.redis_time_s
         verified = read.redis_time_s - (entry.verified_at_s or 0.0) < rules.verify_s
@@ -310,7 +313,7 @@ def _on_written(state: State, event: EntryWritten | EntryRefused | CacheFailed) 
     """A write under this worker's own token is over."""
     match state.phase, event:
         case Phase.REQUEUEING, _:
-            return _settle(Row.REQUEUED, state, DeferJob(0.0))
+            return _return(Row.REQUEUED, state, 0.0)
         case phase, EntryRefused():
             row = Row.PUBLISH_REFUSED if phase is Phase.PUBLISHING else Row.RECORD_REFUSED
             return _check_epoch(row, replace(state, stop=Stop.LEASE_LOST))
@@ -387,5 +390,10 @@ def _move(row: Row, state: State, phase: Phase, action: CopyAction) -> Transitio
     return Transition(row, replace(state, phase=phase), (action,))
 
 
-def _settle(row: Row, state: State, action: Acknowledge | DeferJob) -> Transition:
+def _settle(row: Row, state: State, action: Acknowledge | DeferJob | ReturnJob) -> Transition:
     return _move(row, state, Phase.SETTLING, action)
+
+
+def _return(row: Row, state: State, for_s: float) -> Transition:
+    """Nothing has failed, so this delivery must not count among those after which the job is given up."""
+    return _settle(row, state, ReturnJob(state.job_epoch, for_s))

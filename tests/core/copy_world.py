@@ -24,6 +24,7 @@ from cloud_mirror.actions import (
     PutCopy,
     ReadEntry,
     ReadEpoch,
+    ReturnJob,
     UploadPart,
     VerifyCopy,
     WriteEntry,
@@ -187,7 +188,7 @@ def answers(state: State, action: CopyAction) -> tuple[CopyEvent, ...]:  # one f
             return (CleanedUp(),)
         case WriteEntry() | DropEntry():
             return WRITTEN
-        case Acknowledge() | DeferJob():
+        case Acknowledge() | DeferJob() | ReturnJob():
             return (JobSettled(),)
 
 
@@ -321,6 +322,10 @@ class Copying:
                 assert self.settled or self.dead, "the job was given up, and its outcome is not durable"
             case DeferJob(for_s):
                 assert for_s >= 0
+            case ReturnJob(epoch, for_s):
+                assert for_s >= 0
+                assert self.state.fault is None, "a failure was not held against the job"
+                assert epoch == self.state.job_epoch
 
     def _check_rest(self) -> None:
         asked = tuple(action for action in self.asked if not isinstance(action, KeepLease | CloseOrigin))

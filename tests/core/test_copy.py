@@ -19,6 +19,7 @@ from cloud_mirror.actions import (
     PutCopy,
     ReadEntry,
     ReadEpoch,
+    ReturnJob,
     Slot,
 )
 from cloud_mirror.copy import step, transition
@@ -104,7 +105,7 @@ from tests.core.scripts import Script, play, to
 
 ROWS: dict[Row, Script] = {
     Row.RECEIVED: RECEIVED,
-    Row.READ_COPYING: (*RECEIVED, to(read(pending(Holder.COPYING)), DeferJob(11.0))),
+    Row.READ_COPYING: (*RECEIVED, to(read(pending(Holder.COPYING)), ReturnJob("e1", 11.0))),
     Row.READ_PRESENT: (*RECEIVED, to(read(present()), Acknowledge())),
     Row.READ_AGEING: (*RECEIVED, to(read(present(life_s=3_600.0)), RENEW)),
     Row.READ_OWN: (
@@ -116,7 +117,7 @@ ROWS: dict[Row, Script] = {
     Row.READ_FAILED: (*RECEIVED, to(CacheFailed(), DeferJob(15.0))),
     Row.ACQUIRED: PROBING,
     Row.NOT_ACQUIRED: (*ACQUIRING, to(LeaseDenied(), ReadEntry())),
-    Row.NOT_RENEWABLE: (*RECEIVED, to(read(present(life_s=3_600.0)), RENEW), to(LeaseDenied(), DeferJob(61.0))),
+    Row.NOT_RENEWABLE: (*RECEIVED, to(read(present(life_s=3_600.0)), RENEW), to(LeaseDenied(), ReturnJob("e1", 61.0))),
     Row.ACQUIRE_UNKNOWN: (*ACQUIRING, to(CacheFailed(), ReadEntry())),
     Row.ACQUIRE_IN_VAIN: (
         *ACQUIRING,
@@ -124,7 +125,7 @@ ROWS: dict[Row, Script] = {
         to(read(None), ACQUIRE),
         to(LeaseDenied(), ReadEntry()),
         to(read(ERROR), ACQUIRE),
-        to(LeaseDenied(), DeferJob(15.0)),
+        to(LeaseDenied(), ReturnJob("e1", 15.0)),
     ),
     Row.PROBE_FOUND: (*PROBING, to(CopyFound("e1", replace(COPY, sha256="5a")), publish())),
     Row.PROBE_STALE: (*PROBING, to(CopyNotFound("e2"), DropEntry(Slot.ENTRY, "w"))),
@@ -177,7 +178,7 @@ ROWS: dict[Row, Script] = {
     Row.RECORDED: (*RECORDING, to(EntryWritten(), Acknowledge())),
     Row.RECORD_REFUSED: (*RECORDING, to(EntryRefused(), ReadEpoch())),
     Row.RECORD_FAILED: (*RECORDING, to(CacheFailed(), DeferJob(15.0))),
-    Row.REQUEUED: (*REQUEUEING, to(CacheFailed(), DeferJob(0.0))),
+    Row.REQUEUED: (*REQUEUEING, to(CacheFailed(), ReturnJob("e1", 0.0))),
     Row.EPOCH_DEAD: (*CHECKING, to(EpochRead("e2"), DELETE)),
     Row.EPOCH_ALIVE: (*CHECKING, to(EpochRead("e1"))),
     Row.SETTLED: (*PUBLISHING, to(EntryWritten(), Acknowledge()), to(JobSettled())),
@@ -419,7 +420,7 @@ VARIANTS: dict[str, tuple[State, Script]] = {
     ),
     "the drain gives the job back before anything was written": (
         START,
-        (*PROBING, to(DrainBegun()), to(CopyNotFound("e1"), REQUEUE), to(EntryRefused(), DeferJob(0.0))),
+        (*PROBING, to(DrainBegun()), to(CopyNotFound("e1"), REQUEUE), to(EntryRefused(), ReturnJob("e1", 0.0))),
     ),
     "the drain gives the job back once the origin has answered": (
         START,

@@ -25,6 +25,7 @@ from cloud_mirror.actions import (
     PutCopy,
     ReadEntry,
     ReadEpoch,
+    ReturnJob,
     Slot,
     UploadPart,
     VerifyCopy,
@@ -139,6 +140,7 @@ def test_what_the_machine_shares_with_others() -> None:
         (DeleteCopy("e1"), [reply(204)], CleanedUp, f"DELETE /bucket/{KEY}"),
         (Acknowledge(), [reply(200, "{}")], JobSettled, "DeleteMessage"),
         (DeferJob(3.0), [reply(200, "{}")], JobSettled, "ChangeMessageVisibility"),
+        (ReturnJob("e1", 3.0), [reply(200, '{"MessageId": "m"}'), reply(200, "{}")], JobSettled, "SendMessage"),
         (AbortUpload("e1", "u"), [reply(204)], CleanedUp, f"DELETE /bucket/{KEY}?uploadId=u"),
         (AbortUpload("e1", "u"), [DENIED], CleanedUp, f"DELETE /bucket/{KEY}?uploadId=u"),
     ]

@@ -125,6 +125,30 @@ def test_deferring(for_s: float, told: int) -> None:
     assert Script(BROKEN, BROKEN, BROKEN).run(jobs.defer(SERVICES, "r", for_s)) == JobSettled()
 
 
+@pytest.mark.parametrize(("for_s", "delay"), [(0.2, 1), (15.0, 15), (1e9, 900)])
+def test_a_job_is_given_back_as_if_it_had_never_been_delivered(for_s: float, delay: int) -> None:
+    script = Script(SENT, DONE)
+    assert script.run(jobs.give_back(SERVICES, "r", BODY, for_s)) == JobSettled()
+    assert script.said == ["SendMessage", "DeleteMessage"], "deleted first, it could be lost"
+    fresh = {"QueueUrl": SERVICES.queue_url, "MessageBody": BODY, "DelaySeconds": delay}
+    assert asked(script, "SendMessage") == fresh
+    assert asked(script, "DeleteMessage") == {"QueueUrl": SERVICES.queue_url, "ReceiptHandle": "r"}
+
+
+def test_a_job_given_back_at_once_is_not_delayed() -> None:
+    script = Script(SENT, DONE)
+    assert script.run(jobs.give_back(SERVICES, "r", BODY, 0.0)) == JobSettled()
+    assert "DelaySeconds" not in asked(script, "SendMessage")
+
+
+@pytest.mark.parametrize("failure", [[BROKEN, BROKEN], [DENIED]])
+def test_a_job_that_cannot_be_sent_afresh_is_deferred(failure: list[Reply]) -> None:
+    script = Script(*failure, DONE)
+    assert script.run(jobs.give_back(SERVICES, "r", BODY, 15.0)) == JobSettled()
+    assert asked(script, "ChangeMessageVisibility")["VisibilityTimeout"] == 15
+    assert "DeleteMessage" not in script.said
+
+
 def test_extending() -> None:
     assert Script(DONE).run(jobs.extend_visibility(SERVICES, "r", 60.0)) == VisibilityExtended()
     assert Script(BROKEN).run(jobs.extend_visibility(SERVICES, "r", 60.0)) == QueueFailed()

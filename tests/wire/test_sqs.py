@@ -42,6 +42,11 @@ OPERATIONS: list[tuple[str, dict[str, Any], Callable[[SqsQueue], HttpRequest]]] 
         lambda q: q.send_request(URL, "b", (("kind", "copy"),)),
     ),
     (
+        "SendMessage",
+        {"QueueUrl": URL, "MessageBody": "b", "DelaySeconds": 900},
+        lambda q: q.send_request(URL, "b", delay_s=900),
+    ),
+    (
         "ReceiveMessage",
         {
             "QueueUrl": URL,

@@ -74,8 +74,10 @@ class JobQueue(ABC):
         """The attributes, in the service's own names."""
 
     @abstractmethod
-    def send_request(self, queue_url: str, body: str, attributes: tuple[tuple[str, str], ...] = ()) -> HttpRequest:
-        """Send one message."""
+    def send_request(
+        self, queue_url: str, body: str, attributes: tuple[tuple[str, str], ...] = (), delay_s: int = 0
+    ) -> HttpRequest:
+        """Send one message, to be seen by nobody for `delay_s` (0 to 900)."""
 
     @abstractmethod
     def read_send(self, reply: HttpReply, body: str | None = None) -> str:

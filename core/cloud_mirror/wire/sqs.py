@@ -21,6 +21,7 @@ from cloud_mirror.wire.storage import FaultKind, ServiceFault
 MAX_BATCH: Final = 10
 MAX_WAIT_S: Final = 20
 MAX_VISIBILITY_S: Final = 43_200
+MAX_DELAY_S: Final = 900
 RETENTION_S: Final = 4 * 86_400
 DEAD_RETENTION_S: Final = 14 * 86_400
 """A message keeps its first enqueue time when it is moved, so the dead-letter queue must keep it for longer."""
@@ -112,10 +113,14 @@ class SqsQueue(JobQueue):
         parsed = self._aws.parse("GetQueueAttributes", reply, "Attributes")
         return tuple(sorted((str(name), str(value)) for name, value in parsed["Attributes"].items()))
 
-    def send_request(self, queue_url: str, body: str, attributes: tuple[tuple[str, str], ...] = ()) -> HttpRequest:
+    def send_request(
+        self, queue_url: str, body: str, attributes: tuple[tuple[str, str], ...] = (), delay_s: int = 0
+    ) -> HttpRequest:
         """SendMessage, with each attribute a String."""
         named = {name: {"DataType": "String", "StringValue": value} for name, value in attributes}
-        more = {"MessageAttributes": named} if named else {}
+        more: dict[str, object] = {"MessageAttributes": named} if named else {}
+        if delay_s:
+            more["DelaySeconds"] = _within("delay_s", delay_s, 0, MAX_DELAY_S)
         return self._aws.build("SendMessage", {"QueueUrl": queue_url, "MessageBody": body, **more})
 
     def read_send(self, reply: HttpReply, body: str | None = None) -> str:

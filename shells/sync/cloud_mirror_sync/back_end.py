@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import Final
 
 from cloud_mirror import copy, lease
@@ -39,6 +40,9 @@ from cloud_mirror_sync.stop import Stop, StoppedError
 
 ACTIONS_OF_A_COPY: Final = 8
 """More than any copy does at once: a part is read, four are sent, progress is written, the lease is kept."""
+
+LAST_POLL_S: Final = 2.0
+"""How long a poll under way is still listened to after jobs were given back: it may be the one that gets them."""
 
 FULL_S: Final = 0.5  # how soon a loop whose slots are all taken sees that it is to stop
 
@@ -136,6 +140,7 @@ class BackEnd:
         self._metrics = metrics
         self._lock = threading.Lock()
         self._draining = False
+        self._polls = Stop()
         self._copies: set[Copy] = set()
         self._handling: set[Future[None]] = set()
         slots = sum(each.policy.worker.concurrency for each in services.values())
@@ -147,48 +152,68 @@ class BackEnd:
 
         def both(pool: str) -> list[tuple[str, Callable[[Stop], None]]]:
             return [
-                (f"jobs of {pool}", lambda stop: self._take_jobs(pool, stop)),
+                (f"jobs of {pool}", lambda _: self._take_jobs(pool)),
                 (f"dead letters of {pool}", lambda stop: self._attend_dead_letters(pool, stop)),
             ]
 
         return [loop for pool in self._services for loop in both(pool)]
 
     def drain(self, within_s: float) -> bool:
-        """Give unfinished jobs back; whether none was left before the time was up. The loops are stopped already."""
+        """Give unfinished jobs back, and end the taking of jobs; whether none was left before the time was up."""
         with self._lock:
             self._draining = True
             unfinished = tuple(self._copies)
         for each in unfinished:
             each.tell(DrainBegun())
-        return not wait(tuple(self._handling), within_s).not_done
+        done = not wait(tuple(self._handling), within_s).not_done
+        if unfinished:
+            with suppress(StoppedError):
+                self._polls.sleep(min(LAST_POLL_S, within_s))
+        self._polls.set()
+        return done
 
     def close(self) -> None:
         """Break everything off, and end the threads."""
         with self._lock:
             self._draining = True
             unfinished = tuple(self._copies)
+        self._polls.set()
         for each in unfinished:
             each.stop()
         self._drivers.shutdown(cancel_futures=True)
         self._hands.shutdown()
 
-    def _take_jobs(self, pool: str, stop: Stop) -> None:
-        """Never more jobs than there are free slots."""
+    def _take_jobs(self, pool: str) -> None:
+        """Never more jobs than there are free slots. What comes once the draining has begun is given back at once.
+
+        Only `drain` and `close` end it: a poll that is cut off may still be the one that gets a job given back.
+        """
         services = self._services[pool]
         slots = services.policy.worker.concurrency
         running: set[Future[None]] = set()
-        while True:
-            while len(running) >= slots:
+        while not self._draining:
+            if len(running) >= slots:
                 _, running = wait(running, FULL_S, FIRST_COMPLETED)
-                stop.check()
+                continue
             running = {task for task in running if not task.done()}
-            received = self._runtime.perform(jobs.receive_jobs(services, slots - len(running)), stop)
+            received = self._runtime.perform(jobs.receive_jobs(services, slots - len(running)), self._polls)
             self._note(pool, received)
             for delivery in received.deliveries:
-                task = self._drivers.submit(self._handle, services, delivery)
-                running.add(task)
-                self._handling.add(task)
-                task.add_done_callback(self._handling.discard)
+                task = self._begin(services, delivery)
+                if task is None:
+                    self._runtime.perform(jobs.give_back(services, delivery.receipt, delivery.body, 0.0))
+                else:
+                    running.add(task)
+
+    def _begin(self, services: PoolServices, delivery: Delivery) -> Future[None] | None:
+        """Have a driver handle it; None once the draining has begun."""
+        with self._lock:
+            if self._draining:
+                return None
+            task = self._drivers.submit(self._handle, services, delivery)
+            self._handling.add(task)
+        task.add_done_callback(self._handling.discard)
+        return task
 
     def _attend_dead_letters(self, pool: str, stop: Stop) -> None:
         services = self._services[pool]

@@ -55,10 +55,11 @@ class Mirror:
 
     def __exit__(self, *_: object) -> None:
         """Stop at once; `drain` first to stop gently."""
-        self._stop_threads()
-        self._front_end.close()
+        self._stop.set()  # no loop is begun any more, so what is no back end now never becomes one
         if self._back_end is not None:
             self._back_end.close()
+        self._stop_threads()
+        self._front_end.close()
         self._runtime.close()
 
     def redirect(self, pool: str, url: str, stop: Stop | None = None) -> Response:
@@ -91,12 +92,14 @@ class Mirror:
         """Answer all waiters now, give unfinished jobs back; whether nothing was under way before the time was up."""
         deadline_s = time.monotonic() + within_s
         self._front_end.draining = True
-        self._stop_threads()
+        self._stop.set()
         back_end = self._back_end
         with ThreadPoolExecutor(1, "drain") as beside:
             given_back = beside.submit(back_end.drain, within_s) if back_end is not None else None
             answered = self._front_end.drain(deadline_s - time.monotonic())
-            return (given_back is None or given_back.result()) and answered
+            done = given_back is None or given_back.result()
+        self._stop_threads()
+        return done and answered
 
     def _find_queues(self, stop: Stop) -> None:
         """Find the queues, however long that takes; the back end starts with them."""

@@ -20,6 +20,7 @@ from cloud_mirror.actions import (
     PutCopy,
     ReadEntry,
     ReadEpoch,
+    ReturnJob,
     UploadPart,
     VerifyCopy,
     WriteEntry,
@@ -41,6 +42,7 @@ from cloud_mirror.events import (
     StoreFailed,
     UploadCreated,
 )
+from cloud_mirror.message import Job, to_body
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.asking import Answered, Failed, ask
 from cloud_mirror.wire.calls import (
@@ -89,6 +91,9 @@ def perform(services: PoolServices, cargo: Cargo, action: CopyAction) -> Procedu
             return (yield from jobs.acknowledge(services, cargo.receipt))
         case DeferJob(for_s):
             return (yield from jobs.defer(services, cargo.receipt, for_s))
+        case ReturnJob(epoch, for_s):
+            body = to_body(Job(services.pool.name, url, epoch))
+            return (yield from jobs.give_back(services, cargo.receipt, body, for_s))
         case _:
             raise AssertionError("a lease is kept beside the copy, by a machine of its own")
 

@@ -40,6 +40,9 @@ OUTAGE_BACKOFF_S: Final = 5.0
 MAX_VISIBILITY_S: Final = 43_200
 """SQS: a message can be hidden for 12 hours in all."""
 
+MAX_DELAY_S: Final = 900
+"""SQS: the most that a message's first delivery can be delayed."""
+
 HEALTH_URL: Final = "https://cloud-mirror.invalid/health"
 """No such URL can be asked for; its epoch is what a worker reads to see whether the store answers."""
 
@@ -101,9 +104,23 @@ def acknowledge(services: PoolServices, receipt: str) -> Procedure[JobSettled]:
 
 
 def defer(services: PoolServices, receipt: str, for_s: float) -> Procedure[JobSettled]:
-    """Give a job back, to be delivered again in a while."""
+    """Give a job back after a failure, to be delivered again in a while."""
     yield from _hide(services, receipt, for_s, attempts=3)
     return JobSettled()
+
+
+def give_back(services: PoolServices, receipt: str, body: str, for_s: float) -> Procedure[JobSettled]:
+    """Give a job back with nothing held against it: send it afresh, then delete this delivery.
+
+    In this order the job can come twice, and never not at all. Where it cannot be sent, it is deferred.
+    """
+    queue = services.queue
+    delay_s = min(MAX_DELAY_S, max(0, math.ceil(for_s)))
+    request = queue.send_request(services.queue_url, body, delay_s=delay_s)
+    sent = yield from ask(queue, request, queue.read_send, timeout_s=QUEUE_TIMEOUT_S, attempts=2)
+    if isinstance(sent, Failed):
+        return (yield from defer(services, receipt, for_s))
+    return (yield from acknowledge(services, receipt))
 
 
 def extend_visibility(
