@@ -68,10 +68,11 @@ def run(
     try:
         return shell.run(policy, front_end=front_end, back_end=back_end, pools=names, ready=ready)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _CANNOT_LISTEN:
+        remedy = _CANNOT_LISTEN.get(error.errno or 0) if isinstance(error, OSError) else None
+        if remedy is not None:
             section = policy.server if front_end else policy.worker
             host = f"[{section.host}]" if ":" in section.host else section.host
-            raise Complaint(f"{host}:{section.port}: {_CANNOT_LISTEN[error.errno]}") from error
+            raise Complaint(f"{host}:{section.port}: {remedy}") from error
         _LOG.exception("ended by a fault of its own")  # a log line, so that no secret shows in a traceback
         return EXIT_FAILED
 
