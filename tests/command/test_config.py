@@ -189,6 +189,11 @@ def test_the_admin_token_is_not_taken_from_the_file() -> None:
         ("[server]\nmax_wait_s = nan", "server.max_wait_s: must be a finite number"),
         ("[server]\non_deadline = 'wait'", "server.on_deadline: must be 'origin' or 'fail'"),
         ("[redis]\nurl = 'http://u:hunter2@cache'", "redis.url: must be a URL such as redis://host:6379/0"),
+        ("[redis]\nurl = 'redis://u:hunter2@cache/notadb'", "redis.url: must be a URL such as redis://host:6379/0"),
+        ("[redis]\nurl = 'redis://u:hunter2@cache/0/1'", "redis.url: must be a URL such as redis://host:6379/0"),
+        ("[worker]\nport = 70000", "worker.port: must be at most 65535"),
+        ("[worker]\nport = true", "worker.port: must be a number, not true or false"),
+        ("[worker]\nport = 'eighty'", "worker.port: must be a valid integer"),
         ("[queue]\nvisibility_timeout_s = 43201", "queue.visibility_timeout_s: must be at most 43200"),
         ("[queue]\nvisibility_timeout_s = 0", "queue.visibility_timeout_s: must be at least 1"),
         ("[queue]\nendpoint_url = 'localhost:5000'", "queue.endpoint_url: must be a URL such as https://host"),
@@ -273,7 +278,15 @@ def test_a_list_in_the_environment_that_is_no_json_is_said(monkeypatch: pytest.M
     assert "JSON" in complaint(POOL)
 
 
+@pytest.mark.parametrize("path", ["", "/", "/0", "/15"])
+def test_a_cache_is_named_with_its_database_or_without(path: str) -> None:
+    write(f"[redis]\nurl = 'redis://cache:6379{path}'\n{POOL}")
+    assert load().redis.url == f"redis://cache:6379{path}"
+
+
 def test_a_slip_in_a_flag_names_the_flag() -> None:
     write(POOL)
+    with pytest.raises(ConfigError, match=r"^command line: --port: must be at most 65535$"):
+        load(None, {"worker": {"port": 70_000}})
     with pytest.raises(ConfigError, match=r"^command line: --port: must be at most 65535$"):
         load(None, {"server": {"port": 70_000}})

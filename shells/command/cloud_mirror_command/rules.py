@@ -60,6 +60,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "progress_s": (0.001, 3_600),
 }
 _ANY: Final = (0.0, 1e15)
+_DATABASE: Final = re.compile(r"/?|/[0-9]{1,5}")
 
 
 def no_boolean(value: object) -> object:
@@ -128,7 +129,8 @@ def _redis_address(value: str) -> str:
     """A `redis://` or `rediss://` URL. The complaint never shows it: it may hold a password."""
     try:
         parts = urlsplit(value)
-        sound = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
+        named = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
+        sound = bool(named and _DATABASE.fullmatch(parts.path))  # clients take any other path for database 0
     except ValueError:
         sound = False
     if not sound:
