@@ -72,6 +72,9 @@ from cloud_mirror.waiters import NOBODY, Waiters
 OUTAGE_RETRY_S = 2.0
 """When an error that only says "store or queue unavailable" is due: soon, for the outage may be short."""
 
+AHEAD_S = 1.0
+"""How far a moment in an entry may lie ahead of Redis's clock, which a failover may set back, and yet be believed."""
+
 MARGIN_OF_LIFE_S = 60.0
 """How long an error entry outlives its own due time, so that whoever finds it due knows what went before."""
 
@@ -138,7 +141,7 @@ def transition(state: State, event: RedirectEvent) -> Transition:
 def _on_read(state: State, read: EntryRead) -> Transition:
     """What the entry says."""
     state = replace(state, sequence=read.sequence)
-    entry, rules = read.entry, state.rules
+    entry = read.entry
     if state.unknown and entry is not None and entry.pending(Holder.ASKING) and entry.token == state.claim_token:
         return _move(Row.READ_OWN_CLAIM, replace(state, unknown=False), Phase.PROBING, ProbeCopy())
     if not state.requests:
@@ -178,7 +181,7 @@ def _on_present(state: State, read: EntryRead, entry: Entry) -> Transition:
     life_s = (entry.expires_at_s or 0.0) - read.redis_time_s
     if life_s <= rules.expiry_margin_s:
         return _claim(Row.READ_EXPIRING, state, entry)
-    if read.redis_time_s - (entry.verified_at_s or 0.0) >= rules.verify_s:
+    if not -AHEAD_S <= read.redis_time_s - (entry.verified_at_s or 0.0) < rules.verify_s:
         return _claim(Row.READ_UNVERIFIED, state, entry)
     if state.waited:
         made = entry.attempt is not None

@@ -351,6 +351,14 @@ VARIANTS: dict[str, tuple[State, Script]] = {
         replace(START, rules=FAILING),
         (*UNREACHABLE, to(EntryWritten(), say(Refuse(Reason.ORIGIN_TLS, 504)))),
     ),
+    "what was confirmed a moment ahead of the clock is believed": (
+        START,
+        (*JOINED, to(read(present(verified_s=-1.0)), say(HIT))),
+    ),
+    "what is said to have been confirmed in the future is not": (
+        START,
+        (*JOINED, to(read(present(verified_s=-1.5)), Claim(present(verified_s=-1.5), "t-1", 20.0))),
+    ),
     "an entry without its reason is an error of ours": (
         START,
         (
