@@ -70,6 +70,14 @@ def test_an_object_of_another_url_is_no_copy(other: str) -> None:
     assert script.run(store.probe_copy(SERVICES, URL)) == CopyNotFound("0")
 
 
+@pytest.mark.parametrize("length", ["1000", "2", "03", "three"])
+def test_an_object_of_another_length_than_its_origin_gave_is_no_copy(length: str) -> None:
+    cut = head(3, x_amz_meta_upstream_length=length)
+    assert Script(missing(), cut).run(store.probe_copy(SERVICES, URL)) == CopyNotFound("0")
+    whole = head(3, x_amz_meta_upstream_length="3")
+    assert isinstance(Script(missing(), whole).run(store.probe_copy(SERVICES, URL)), CopyFound)
+
+
 def test_a_copy_id_that_is_none_is_left_out() -> None:
     found = Script(missing(), head(x_amz_meta_copy_id="not one")).run(store.probe_copy(SERVICES, URL))
     assert isinstance(found, CopyFound)

@@ -35,6 +35,7 @@ SETTLED: Final = frozenset({FaultKind.REJECTED, FaultKind.DENIED, FaultKind.CONF
 
 META_URL_SHA256: Final = "url-sha256"
 META_COPY_ID: Final = "copy-id"
+META_UPSTREAM_LENGTH: Final = "upstream-length"
 
 
 def reason_of(failed: Failed) -> Reason:
@@ -87,14 +88,14 @@ def head_copy(services: PoolServices, url: str, epoch: str) -> Procedure[StoredO
 
 
 def probe_copy(services: PoolServices, url: str) -> Procedure[CopyFound | CopyNotFound | ProbeFailed]:
-    """The epoch, then the copy under it."""
+    """The epoch, then the copy under it; what is not as long as its origin said is none, whoever left it there."""
     epoch = yield from read_epoch(services, url)
     if isinstance(epoch, ProbeFailed):
         return epoch
     stored = yield from head_copy(services, url, epoch.epoch)
     if isinstance(stored, ProbeFailed):
         return stored
-    if stored is None:
+    if stored is None or stored.meta(META_UPSTREAM_LENGTH) not in ("", str(stored.size)):
         return CopyNotFound(epoch.epoch)
     return CopyFound(epoch.epoch, found_copy(stored))
 
