@@ -369,6 +369,16 @@ def test_serve_work_and_all_run_what_they_say(shell: FakeShell) -> None:
     ]
 
 
+def test_the_memory_is_for_the_pools_that_a_process_copies_for(shell: FakeShell) -> None:
+    configure(CONFIG + SECOND_POOL + "[worker]\nconcurrency = 10\nmemory_budget = '100MiB'\n")
+    for role in ("work", "all"):
+        assert "at least 200MiB" in (said := refused(run(role)))
+        assert said.startswith("worker.memory_budget: must be")
+        assert "for each of 2 pools" in said
+        assert run(role, "--pool", "s3_eu-west-1").exit_code == 0
+    assert run("serve").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "address"),
     [

@@ -210,6 +210,12 @@ def test_the_admin_token_is_not_taken_from_the_file() -> None:
         ("[worker]\npart_size = '4MiB'", "worker.part_size: must be at least 5MiB"),
         ("[worker]\npart_size = '6GiB'", "worker.part_size: must be at most 5GiB"),
         ("[worker]\npart_size = '6MiB'\nmemory_budget = '5MiB'", "worker.memory_budget: must be at least as much"),
+        (
+            "[worker]\nconcurrency = 1000\nmemory_budget = '16MiB'",
+            "for two parts of 5MiB for each copy: worker.concurrency is 1000; lower that, or raise this",
+        ),
+        ("[server]\nmax_wait_s = 0", "server.max_wait_s: must be at least 0.1"),
+        ("[queue]\npatience_s = 0", "queue.patience_s: must be at least 1"),
         ("[worker]\nconcurrency = 0", "worker.concurrency: must be at least 1"),
         ("[[pool]]\nservice = 's3'\nregion = 'us_west'\nbucket = 'abc'", "pool[0].region: must be lower-case letters"),
         (
@@ -218,6 +224,18 @@ def test_the_admin_token_is_not_taken_from_the_file() -> None:
         ),
         ("[[pool]]\nservice = 's3'\nregion = 'us-west'", "pool[0].bucket: missing"),
         ("[[pool]]\nservice = 's3'\nregion = 'eu'\nbucket = 'a/b'", "pool[0].bucket: must be a bucket's name"),
+        (
+            POOL + "lifespan_days = 1\nrefresh_margin_s = 86400",
+            "pool[0].refresh_margin_s: must be less than lifespan_days, which is 86400 s: every copy",
+        ),
+        (
+            POOL + "lifespan_days = 1\nexpiry_margin_s = 200000",
+            "pool[0].expiry_margin_s: must be less than lifespan_days, which is 86400 s",
+        ),
+        (
+            POOL + "expiry_margin_s = 601\nrefresh_margin_s = 600",
+            "pool[0].expiry_margin_s: must be at most refresh_margin_s: a copy is made anew while it still serves",
+        ),
         (POOL + "acl = 'public'", "pool[0].acl: must be one of"),
         (POOL + "redirect = 'presigned'", "pool[0].redirect: must be one of 'public'"),
         (POOL + "public_url = 'https://a/?b'", "pool[0].public_url: must be a URL"),
@@ -229,6 +247,11 @@ def test_what_is_wrong_is_said_in_one_line_with_file_key_and_remedy(head: str, e
     assert said.startswith("cloud-mirror.toml: ")
     assert expected in said
     assert "hunter2" not in said
+
+
+def test_margins_may_be_equal_and_as_long_as_a_life_leaves_room() -> None:
+    write(f"{POOL}lifespan_days = 2\nrefresh_margin_s = 172799\nexpiry_margin_s = 172799")
+    assert load().pools[0].refresh_margin_s == 172_799
 
 
 def test_a_configuration_without_a_pool_is_refused() -> None:

@@ -20,6 +20,7 @@ from cloud_mirror_command import logs
 from cloud_mirror_command.common import console_for_people, pool_of, source_of
 from cloud_mirror_command.complaint import EXIT_FAILED, Complaint, Failure
 from cloud_mirror_command.limits import raise_open_files
+from cloud_mirror_command.rules import lack_of_memory
 from cloud_mirror_command.shells import ShellName, load_shell, parts
 
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -52,6 +53,8 @@ def run(
     if level not in LEVELS:
         raise Complaint(f"--log-level {level}: unknown level; choose one of {', '.join(LEVELS)}")
     names = tuple(pool_of(policy, name).name for name in dict.fromkeys(pools)) if pools else None
+    if back_end and (lack := lack_of_memory(policy.worker, len(names or policy.pools))) is not None:
+        raise Complaint(f"worker.memory_budget: {lack}, or copy for fewer pools with --pool")
     shell = load_shell(shell_name)
     parts(policy)  # what cannot be made is said before the logs begin
     logs.configure(level, secrets=(policy.admin_token, urlsplit(policy.redis.url).password or ""))

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from cloud_mirror.policy import GIB, MIB, Policy
+from cloud_mirror.policy import GIB, MIB, Policy, PoolPolicy, WorkerPolicy
 from cloud_mirror.source import PatternError, SourceRules
 
 Key = tuple[str | int, ...]
+
+DAY_S: Final = 86_400
 
 LONGEST_VISIBILITY_S: Final = 43_200
 """SQS, "Amazon SQS message quotas": a message is hidden for 12 hours at most. A lease may not outlast it, because a
@@ -36,6 +38,8 @@ CANNED_ACLS: Final = (
 
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "port": (0, 65_535),
+    "max_wait_s": (0.1, 1e15),
+    "patience_s": (1, 1e15),  # shorter, and jobs would be sent again that nobody could have taken yet
     "visibility_timeout_s": (1, LONGEST_VISIBILITY_S),
     "lease_s": (0.1, LONGEST_VISIBILITY_S),
     "claim_lease_s": (0.1, LONGEST_VISIBILITY_S),
@@ -161,6 +165,8 @@ def complaints(policy: Policy) -> Iterator[tuple[Key, str]]:
     """What is wrong with settings that are each right by themselves: the key in the file, and what to do."""
     if policy.worker.memory_budget_bytes < policy.worker.part_bytes:
         yield ("worker", "memory_budget"), "must be at least as much as worker.part_size: one part has to fit"
+    if (lack := lack_of_memory(policy.worker, 1)) is not None:  # how many pools a process copies for, its role says
+        yield ("worker", "memory_budget"), lack
     try:
         SourceRules(policy.source)
     except PatternError as error:
@@ -172,9 +178,39 @@ def complaints(policy: Policy) -> Iterator[tuple[Key, str]]:
         if pool.name in seen:
             yield ("pool", index), f"there are two pools of the name {pool.name}; remove one"
         seen.add(pool.name)
+        for setting, complaint in _margins(pool):
+            yield ("pool", index, setting), complaint
         longest = policy.queue.dead_name(pool.name)
         if len(longest) > LONGEST_QUEUE_NAME:
             yield ("queue", "prefix"), f"too long: the queue {longest} has more than {LONGEST_QUEUE_NAME} characters"
+
+
+def lack_of_memory(worker: WorkerPolicy, pools: int) -> str | None:
+    """What is wrong with the memory budget of a process that copies for so many pools; None where it suffices.
+
+    A copy holds the part being read and one being sent, and S3 takes none below `SMALLEST_PART_BYTES`.
+    """
+    least = worker.concurrency * pools * 2 * SMALLEST_PART_BYTES
+    if worker.memory_budget_bytes >= least:
+        return None
+    each = f", for each of {pools} pools" if pools > 1 else ""
+    return (
+        f"must be at least {least // MIB}MiB, for two parts of {SMALLEST_PART_BYTES // MIB}MiB for each copy: "
+        f"worker.concurrency is {worker.concurrency}{each}; lower that, or raise this"
+    )
+
+
+def _margins(pool: PoolPolicy) -> Iterator[tuple[str, str]]:
+    """What is wrong with a pool's margins."""
+    life_s = pool.lifespan_days * DAY_S
+    for name, margin_s in (("refresh_margin_s", pool.refresh_margin_s), ("expiry_margin_s", pool.expiry_margin_s)):
+        if margin_s >= life_s:
+            yield name, f"must be less than lifespan_days, which is {life_s} s: every copy would be made anew at once"
+    if pool.expiry_margin_s > pool.refresh_margin_s:
+        yield (
+            "expiry_margin_s",
+            "must be at most refresh_margin_s: a copy is made anew while it still serves, and not after",
+        )
 
 
 def _one_line(text: str) -> str:
