@@ -115,7 +115,12 @@ class WriteEntry:
 
 @dataclass(frozen=True, slots=True)
 class CheckOrigin:
-    """Ask the origin for the object's head, hop by hop. Answer: `OriginApproved` or `OriginDeclined`."""
+    """Ask the origin for the object's head, hop by hop. Answer: `OriginApproved` or `OriginDeclined`.
+
+    By `by_s`, of the process's monotonic clock, it is given up as an origin that takes too long (None: never).
+    """
+
+    by_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,9 @@ OUTAGE_RETRY_S = 2.0
 AHEAD_S = 1.0
 """How far a moment in an entry may lie ahead of Redis's clock, which a failover may set back, and yet be believed."""
 
+CHECK_SHARE = 0.5
+"""How much of a claim's life store and origin may take up; the rest is for the job, so that it goes out under it."""
+
 MARGIN_OF_LIFE_S = 60.0
 """How long an error entry outlives its own due time, so that whoever finds it due knows what went before."""
 
@@ -147,7 +150,7 @@ def _on_read(state: State, read: EntryRead) -> Transition:
     if not state.requests:
         return Transition(Row.READ_FOR_NOBODY, replace(state, phase=Phase.DONE), ())
     if entry is None:
-        return _claim(Row.READ_ABSENT, state, None)
+        return _claim(Row.READ_ABSENT, state, read)
     match entry.status:
         case Status.PRESENT:
             return _on_present(state, read, entry)
@@ -162,7 +165,7 @@ def _on_error(state: State, read: EntryRead, entry: Entry) -> Transition:
     rules, reason = state.rules, entry.reason or Reason.INTERNAL
     due_in_s = (entry.retry_at_s or 0.0) - read.redis_time_s
     if due_in_s <= 0:
-        return _claim(Row.READ_DUE, state, entry)
+        return _claim(Row.READ_DUE, state, read)
     if reason in NEGATIVE:
         known = replace(state, unknown=False)
         return _finish(Row.READ_NEGATIVE, known, _refuse(reason, entry.origin_status))
@@ -180,9 +183,9 @@ def _on_present(state: State, read: EntryRead, entry: Entry) -> Transition:
     rules = state.rules
     life_s = (entry.expires_at_s or 0.0) - read.redis_time_s
     if life_s <= rules.expiry_margin_s:
-        return _claim(Row.READ_EXPIRING, state, entry)
+        return _claim(Row.READ_EXPIRING, state, read)
     if not -AHEAD_S <= read.redis_time_s - (entry.verified_at_s or 0.0) < rules.verify_s:
-        return _claim(Row.READ_UNVERIFIED, state, entry)
+        return _claim(Row.READ_UNVERIFIED, state, read)
     if state.waited:
         made = entry.attempt is not None
         outcome, reason = (Outcome.COPIED, Reason.JUST_COPIED) if made else (Outcome.BACKFILL, Reason.FOUND_IN_STORE)
@@ -234,7 +237,8 @@ def _on_probe(state: State, event: CopyFound | CopyNotFound | ProbeFailed) -> Tr
             backfilling = _covering(replace(state, epoch=epoch, reply=reply))
             return _move(Row.PROBE_FOUND, backfilling, Phase.BACKFILLING, write)
         case CopyFound(epoch) | CopyNotFound(epoch):
-            return _move(Row.PROBE_NOT_FOUND, replace(state, epoch=epoch), Phase.VALIDATING, CheckOrigin())
+            check = CheckOrigin(state.check_by_s)
+            return _move(Row.PROBE_NOT_FOUND, replace(state, epoch=epoch), Phase.VALIDATING, check)
         case _:
             taken = _record(Row.PROBE_FAILED, state, event.reason, event.detail, OUTAGE_RETRY_S)
             return taken._replace(state=replace(taken.state, phase=Phase.RELEASING))
@@ -333,9 +337,11 @@ def _read(row: Row, state: State, *before: RedirectAction) -> Transition:
     return Transition(row, replace(_covering(state), phase=Phase.READING), (*before, ReadEntry()))
 
 
-def _claim(row: Row, state: State, expected: Entry | None) -> Transition:
-    state = replace(state, claims=state.claims + 1, waited=False)
-    return _move(row, state, Phase.CLAIMING, Claim(expected, state.claim_token, state.rules.claim_lease_s))
+def _claim(row: Row, state: State, read: EntryRead) -> Transition:
+    lease_s = state.rules.claim_lease_s
+    check_by_s = read.now_s + CHECK_SHARE * lease_s
+    state = replace(state, claims=state.claims + 1, check_by_s=check_by_s, waited=False)
+    return _move(row, state, Phase.CLAIMING, Claim(read.entry, state.claim_token, lease_s))
 
 
 def _record(

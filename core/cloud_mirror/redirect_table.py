@@ -109,6 +109,7 @@ class State:
     requests: Waiters = NOBODY
     covers: int = -1  # the last request that the read, probe or write under way can answer
     claims: int = 0
+    check_by_s: float = 0.0  # when the origin must have answered for the latest claim, by the monotonic clock
     unknown: bool = False  # whether a claim's reply was lost, and nothing heard since
     waited: bool = False
     sequence: int = 0  # the notices that had been heard before the latest read began

@@ -91,6 +91,7 @@ BACKFILL = Draft(
 )
 QUEUED = Draft(Entry(Status.PENDING, "", URL, holder=Holder.QUEUED, epoch="e1"), 600.0)
 WAIT = AwaitChange(7, 1.0)
+CHECK = CheckOrigin(by_s=10.0)
 HIT = ToCopy("e1", Outcome.HIT, Reason.PRESENT)
 FOUND = ToCopy("e1", Outcome.BACKFILL, Reason.FOUND_IN_STORE)
 TIMEOUT = error(Reason.ORIGIN_TIMEOUT, 15.0)
@@ -101,7 +102,7 @@ CLAIMING: Script = (*JOINED, to(read(None), Claim(None, "t-1", 20.0)))
 UNKNOWN: Script = (*CLAIMING, to(ClaimUnknown(), ReadEntry()))
 PROBING: Script = (*CLAIMING, to(ClaimWon(), ProbeCopy()))
 BACKFILLING: Script = (*PROBING, to(CopyFound("e1", COPY), write(BACKFILL)))
-VALIDATING: Script = (*PROBING, to(CopyNotFound("e1"), CheckOrigin()))
+VALIDATING: Script = (*PROBING, to(CopyNotFound("e1"), CHECK))
 SENDING: Script = (*VALIDATING, to(OriginApproved(), SendJob("e1")))
 WAITING: Script = (*JOINED, to(read(pending(Holder.COPYING)), WAIT))
 ALONE: Script = (*JOINED, to(CacheFailed(), ProbeCopy()))
@@ -244,7 +245,7 @@ VARIANTS: dict[str, tuple[State, Script]] = {
         START,
         (*PROBING, to(join(1)), to(CopyFound("e1", COPY), write(BACKFILL)), to(EntryWritten(), say(FOUND, 0, 1))),
     ),
-    "a copy about to expire is not found": (START, (*PROBING, to(CopyFound("e1", SHORT_LIVED), CheckOrigin()))),
+    "a copy about to expire is not found": (START, (*PROBING, to(CopyFound("e1", SHORT_LIVED), CHECK))),
     "a copy about to expire is not found alone": (START, (*ALONE, to(CopyFound("e1", SHORT_LIVED), CheckOrigin()))),
     "nobody is left to ask the origin for": (
         START,
@@ -262,7 +263,7 @@ VARIANTS: dict[str, tuple[State, Script]] = {
             *CLAIMING,
             to(RequestAbandoned(0)),
             to(ClaimWon(), ProbeCopy()),
-            to(CopyNotFound("e1"), CheckOrigin()),
+            to(CopyNotFound("e1"), CHECK),
             to(OriginApproved(), SendJob("e1")),
             to(JobSent(), write(QUEUED)),
             to(EntryWritten()),
@@ -433,6 +434,12 @@ def test_a_claim_that_is_always_lost_is_not_tried_without_a_pause() -> None:
             state,
             (to(ClaimLost(), WAIT), to(ChangeDue(), ReadEntry()), to(read(None), Claim(None, f"t-{number}", 20.0))),
         )
+
+
+def test_the_origin_has_half_of_the_claim_from_before_it_was_made() -> None:
+    late = replace(read(None), now_s=400.0)
+    probing = (to(late, Claim(None, "t-1", 20.0)), to(ClaimWon(), ProbeCopy()))
+    play(step, START, (*JOINED, *probing, to(CopyNotFound("e1"), CheckOrigin(by_s=410.0))))
 
 
 def test_a_reply_in_the_future_of_the_clock_is_no_age() -> None:

@@ -221,6 +221,27 @@ def test_only_200_gives_an_object(status: int, reason: Reason) -> None:
     assert script.said == [f"GET {AT}", "close 1"]
 
 
+def test_the_last_hops_have_what_is_left_of_the_time() -> None:
+    script = Script(moved(1, "/b"), TransportFailure(FailureKind.TIMEOUT, "4.0 s"))
+    outcome = script.run(origin.check_origin(SERVICES, URL, by_s=104.0))  # the script's clock stands at 100
+    assert outcome == OriginDeclined(Reason.ORIGIN_TIMEOUT, None, "a.example: timeout: 4.0 s")
+    for call in (script.calls[0], script.calls[2]):
+        assert isinstance(call, OpenBody)
+        assert (call.timeout_s, call.connect_timeout_s) == (4.0, 4.0)
+    script = Script(opened(1, 200))
+    assert script.run(origin.check_origin(SERVICES, URL, by_s=107.0)) == OriginApproved()
+    opening = script.calls[0]
+    assert isinstance(opening, OpenBody)
+    assert (opening.timeout_s, opening.connect_timeout_s) == (7.0, 5.0)
+
+
+def test_an_origin_is_not_asked_when_the_time_is_up() -> None:
+    script = Script()
+    outcome = script.run(origin.check_origin(SERVICES, URL, by_s=100.0))
+    assert outcome == OriginDeclined(Reason.ORIGIN_TIMEOUT, None, "a.example: no time is left after 0 redirects")
+    assert script.said == []
+
+
 def test_a_query_is_in_no_detail() -> None:
     for reply in (opened(1, 404), TransportFailure(FailureKind.CONNECT, "refused")):
         _, outcome = check(reply, url=URL + "?token=secret")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,7 @@ from cloud_mirror.wire.calls import (
     BodyOpened,
     CloseBody,
     FailureKind,
+    GetMonotonicTime,
     Headers,
     HttpRequest,
     OpenBody,
@@ -61,9 +63,14 @@ def reason_of(failure: TransportFailure) -> Reason:
     return _REASONS.get(failure.kind, Reason.ORIGIN_UNREACHABLE)
 
 
-def check_origin(services: PoolServices, url: str) -> Procedure[OriginApproved | OriginDeclined]:
-    """Does the origin give the object? HEAD, then where HEAD is not believed a GET of the first byte."""
-    outcome = yield from _ask_hops(services, Hop(parse_source(url, len(url)), Asking.HEAD))
+def check_origin(
+    services: PoolServices, url: str, by_s: float | None = None
+) -> Procedure[OriginApproved | OriginDeclined]:
+    """Does the origin give the object? HEAD, then where HEAD is not believed a GET of the first byte.
+
+    It has until `by_s` by the monotonic clock to say so, however many hops that takes (None: no end is set).
+    """
+    outcome = yield from _ask_hops(services, Hop(parse_source(url, len(url)), Asking.HEAD), by_s)
     if isinstance(outcome, OriginDeclined):
         return outcome
     _, opened = outcome
@@ -86,14 +93,21 @@ def open_origin(services: PoolServices, url: str) -> Procedure[OpenedObject | Or
     return OpenedObject(reply.body, hop.url, reply.headers, opened)
 
 
-def _ask_hops(services: PoolServices, hop: Hop) -> Procedure[tuple[Hop, BodyOpened] | OriginDeclined]:
+def _ask_hops(
+    services: PoolServices, hop: Hop, by_s: float | None = None
+) -> Procedure[tuple[Hop, BodyOpened] | OriginDeclined]:
     """Follow the origin's redirects until it gives the object or a reason why not; nothing goes to a forbidden hop."""
     policy = services.policy.source
     forbidden = services.rules.check(hop.url)  # a front end has asked this, but a job may come from anybody
     if forbidden is not None:
         return OriginDeclined(Reason.URL_NOT_ALLOWED, None, f"{hop.url.host}: {forbidden.code}")
     while True:
-        reply = yield OpenBody(_request(hop), Route.ORIGIN, policy.read_timeout_s, policy.connect_timeout_s)
+        left_s: float = math.inf if by_s is None else by_s - (yield GetMonotonicTime()).now_s
+        if left_s <= 0:
+            detail = f"{hop.url.host}: no time is left after {hop.redirects} redirects"
+            return OriginDeclined(Reason.ORIGIN_TIMEOUT, None, detail)
+        timeout_s, connect_timeout_s = min(policy.read_timeout_s, left_s), min(policy.connect_timeout_s, left_s)
+        reply = yield OpenBody(_request(hop), Route.ORIGIN, timeout_s, connect_timeout_s)
         if isinstance(reply, TransportFailure):
             return OriginDeclined(reason_of(reply), None, f"{hop.url.host}: {reply.kind.value}: {reply.detail}")
         verdict = judge(hop, reply.status, reply.headers, policy, services.rules)

@@ -37,8 +37,8 @@ def perform(services: PoolServices, url: str, action: RedirectAction) -> Procedu
             return (yield from store.probe_copy(services, url))
         case WriteEntry(draft, token, slot):
             return (yield from cache.write_entry(services, url, draft, token, slot))
-        case CheckOrigin():
-            return (yield from origin.check_origin(services, url))
+        case CheckOrigin(by_s):
+            return (yield from origin.check_origin(services, url, by_s))
         case SendJob(epoch):
             return (yield from jobs.send_job(services, url, epoch))
         case AwaitChange(sequence, for_s):
