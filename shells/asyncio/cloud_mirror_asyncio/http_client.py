@@ -251,7 +251,7 @@ def _failure(error: Exception) -> TransportFailure:
         kind = FailureKind.TLS
     elif isinstance(error, TimeoutError):
         kind = FailureKind.TIMEOUT
-    elif isinstance(error, aiohttp.ClientConnectorDNSError):
+    elif isinstance(error, aiohttp.ClientConnectorDNSError) or type(error) is UnicodeError:  # a label is too long
         kind = FailureKind.NAME
     elif isinstance(error, aiohttp.ClientConnectorError):
         kind = FailureKind.CONNECT

@@ -1,0 +1,41 @@
+"""Every shell in turn, for what all of them must do alike."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.shells.drivers import SHELLS, Client, Shell
+
+
+@pytest.fixture(params=SHELLS, ids=lambda shell: shell.name)
+def shell(request: pytest.FixtureRequest) -> Shell:
+    """One shell after another."""
+    assert hasattr(request.param, "guard")
+    return request.param  # type: ignore[no-any-return]  # pytest has no type for it
+
+
+@pytest.fixture
+def client(shell: Shell) -> Iterator[Client]:
+    """The shell's HTTP client, to which private addresses are allowed; no body may be left open in it."""
+    with shell.http() as made:
+        yield made
+        assert made.open_bodies() == 0, "a body was left open"
+
+
+@pytest.fixture
+def resolving(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[list[str]]]:
+    """What names resolve to: each look-up takes the next answer, the last one stays."""
+    answers: dict[str, list[list[str]]] = {}
+    lookup = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, port: Any, *args: Any, **named: Any) -> list[Any]:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name not in answers:
+            return list(lookup(host, port, *args, **named))
+        given = answers[name][0] if len(answers[name]) == 1 else answers[name].pop(0)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in given]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return answers
