@@ -2,13 +2,14 @@
 
 import json
 import secrets
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
 from cloud_mirror.policy import Policy, PoolPolicy, QueuePolicy
 from cloud_mirror.wire.asking import Failed
-from cloud_mirror.wire.calls import FailureKind, HttpReply, Reply, TransportFailure
+from cloud_mirror.wire.calls import Call, FailureKind, HttpExchange, HttpReply, Reply, TransportFailure
 from cloud_mirror.wire.s3 import S3Provider
 from cloud_mirror.wire.setup import Outcome, Step, StepResult, redrive_of, remedy_for, setup_plan
 from cloud_mirror.wire.sqs import SqsQueue, dead_attributes, main_attributes
@@ -108,6 +109,84 @@ def test_a_step_of_the_store_is_taken_where_its_check_tells_nothing() -> None:
 def test_a_policy_that_is_another_is_written_anew(found: str) -> None:
     rules = (("signed GET /bucket-one?policy", reply(200, found)), ("signed PUT /bucket-one?policy", reply(204)))
     assert take("let the public read the copies", *rules).outcome is Outcome.DONE
+
+
+def sent_over(title: str, found: HttpReply) -> str:
+    """What a step sends to a bucket that is set as `found`."""
+    seen: list[bytes] = []
+    perform = by_hand(("signed GET /bucket-one?", found), ("signed PUT /bucket-one?", reply(204)))
+
+    def watch(call: Call) -> Reply:
+        if isinstance(call, HttpExchange) and call.request.method == "PUT":
+            seen.append(bytes(call.request.body))
+        return perform(call)
+
+    [step] = [step for step in plan() if step.title.endswith(title)]
+    assert drive(step.run(), watch) == StepResult(Outcome.DONE)
+    [body] = seen
+    return body.decode()
+
+
+POLICY_STEP, LIFECYCLE_STEP = "let the public read the copies", "let copies expire after 1 days"
+TLS_ONLY = {"Sid": "TlsOnly", "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::b/*"}
+
+
+@pytest.mark.parametrize("statements", [TLS_ONLY, [TLS_ONLY], [{"Sid": "CloudMirrorPublicRead", "old": 1}, TLS_ONLY]])
+def test_an_operators_own_policy_is_kept_beside_ours(statements: object) -> None:
+    found = {"Version": "2008-10-17", "Id": "theirs", "Statement": statements}
+    written = json.loads(sent_over(POLICY_STEP, reply(200, json.dumps(found))))
+    assert (written["Version"], written["Id"]) == ("2008-10-17", "theirs")
+    theirs, ours = written["Statement"]
+    assert theirs == TLS_ONLY
+    assert (ours["Sid"], "old" in ours) == ("CloudMirrorPublicRead", False)
+
+
+def test_an_operators_own_lifecycle_rules_are_kept_beside_ours() -> None:
+    theirs = (
+        "<Rule><ID>theirs</ID><Filter><And><Prefix>logs/</Prefix><Tag><Key>k</Key><Value>v</Value></Tag></And></Filter>"
+        "<Status>Enabled</Status><Expiration><Date>2030-01-01T00:00:00Z</Date></Expiration></Rule>"
+    )
+    ours_of_old = "<Rule><ID>expire 00/</ID><Filter><Prefix>00/</Prefix></Filter><Status>Enabled</Status></Rule>"
+    written = sent_over(
+        LIFECYCLE_STEP, reply(200, f"<LifecycleConfiguration>{theirs}{ours_of_old}</LifecycleConfiguration>")
+    )
+    for part in ("<ID>theirs</ID>", "<Prefix>logs/</Prefix>", "<Key>k</Key>", "<Date>2030-01-01T00:00:00Z</Date>"):
+        assert written.count(part) == 1
+    assert written.count("<ID>expire 00/</ID>") == 1
+    assert written.count("<Rule>") == 260
+
+
+@pytest.mark.parametrize("title", [POLICY_STEP, LIFECYCLE_STEP])
+def test_what_cannot_be_read_is_not_replaced(title: str) -> None:
+    denied = reply(403, "<Error><Code>AccessDenied</Code></Error>")
+    failed = take(title, ("signed GET /bucket-one?", denied))
+    assert (failed.outcome, failed.what.partition(":")[0]) == (Outcome.FAILED, "AccessDenied")
+    assert "the right to do this" in failed.remedy
+
+
+@pytest.mark.parametrize("title", [POLICY_STEP, LIFECYCLE_STEP])
+@pytest.mark.parametrize("code", ["NoSuchBucketPolicy", "NoSuchLifecycleConfiguration", "NotImplemented"])
+def test_where_nothing_is_set_or_can_be_read_the_step_is_taken(title: str, code: str) -> None:
+    unset = reply(404, f"<Error><Code>{code}</Code></Error>")
+    done = take(title, ("signed GET /bucket-one?", unset), ("signed PUT /bucket-one?", reply(204)))
+    assert done == StepResult(Outcome.DONE)
+
+
+def test_an_operators_settings_outlive_a_real_setup(moto: Moto) -> None:
+    pool = replace(POOL, bucket=f"bucket-{secrets.token_hex(6)}", endpoint_url=moto.url)
+    stores = [step for step in plan(Policy(pools=(pool,))) if "queue" not in step.title]
+    perform = for_real("test", "test")
+    drive(stores[0].run(), perform)
+    with closing(moto.client("s3")) as client:
+        theirs = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 7}}
+        client.put_bucket_lifecycle_configuration(Bucket=pool.bucket, LifecycleConfiguration={"Rules": [theirs]})
+        client.put_bucket_policy(Bucket=pool.bucket, Policy=json.dumps({"Statement": [TLS_ONLY]}))
+        for expected in (Outcome.DONE, Outcome.ALREADY_THERE):
+            assert [drive(step.run(), perform).outcome for step in stores[1:]] == [expected] * 3
+        rules = client.get_bucket_lifecycle_configuration(Bucket=pool.bucket)["Rules"]
+        assert theirs in rules
+        policy = json.loads(client.get_bucket_policy(Bucket=pool.bucket)["Policy"])
+        assert [statement["Sid"] for statement in policy["Statement"]] == ["TlsOnly", "CloudMirrorPublicRead"]
 
 
 def test_a_step_without_a_check_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,6 +230,16 @@ class S3Provider(StorageProvider):
                 raise
             return done
 
+    def setup_request(self, step: SetupStep, reply: HttpReply) -> HttpRequest:
+        """The step's request, and in it what an operator has set the bucket to besides."""
+        assert isinstance(step, s3_setup.S3Step)
+        if step.merge is None:
+            return step.request
+        try:
+            return step.merge(self._aws.parse(step.reading, reply))
+        except ServiceFault:  # nothing is set, or it could not be read: `read_setup_check` knew which
+            return step.request
+
     def read_setup(self, step: SetupStep, reply: HttpReply) -> bool:
         """False where the service's code is one that the step tolerates."""
         try:

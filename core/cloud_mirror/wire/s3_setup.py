@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cloud_mirror.keys import PRIVATE_PREFIXES
 from cloud_mirror.policy import PoolPolicy
 from cloud_mirror.wire.aws import AwsService, check_base_url, partition_of, service_model
+from cloud_mirror.wire.calls import HttpRequest
 from cloud_mirror.wire.storage import SetupStep
 
 EPOCH_EXTRA_DAYS: Final = 2
@@ -40,10 +41,14 @@ _NOT_THERE: Final = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405
 
 @dataclass(frozen=True, slots=True)
 class S3Step(SetupStep):
-    """A step whose check is the operation `reading`, and which is done where that tells all that is `wanted`."""
+    """A step whose check is the operation `reading`, and which is done where that tells all that is `wanted`.
+
+    `merge` makes the request that keeps what a bucket is set to besides; None where the request replaces nothing.
+    """
 
     reading: str = ""
     wanted: frozenset[str] = frozenset()
+    merge: Callable[[Mapping[str, Any]], HttpRequest] | None = field(default=None, repr=False)
 
 
 def told(reading: str, parsed: Mapping[str, Any]) -> frozenset[str]:
@@ -66,11 +71,19 @@ def _rule_line(rule: Mapping[str, Any]) -> str:
 
 
 def _policy_lines(text: str) -> frozenset[str]:
+    return frozenset(_line(statement) for statement in _policy(text)["Statement"])
+
+
+def _policy(text: str) -> dict[str, Any]:
+    """A bucket policy, its statements as a list (IAM allows one by itself too); one without any for what is none."""
     try:
-        statements = json.loads(text)["Statement"]
-        return frozenset(_line(statement) for statement in statements)
-    except (ValueError, LookupError, TypeError):
-        return frozenset()  # not as `setup` writes it
+        policy = json.loads(text)
+    except ValueError:
+        policy = None
+    found: dict[str, Any] = {"Version": "2012-10-17", **(policy if isinstance(policy, dict) else {})}
+    statements = found.get("Statement")
+    listed = statements if isinstance(statements, list) else [statements]
+    return found | {"Statement": [each for each in listed if isinstance(each, dict)]}
 
 
 def _line(value: object) -> str:
@@ -79,7 +92,9 @@ def _line(value: object) -> str:
 
 def is_unset(step: SetupStep, code: str) -> bool | None:
     """What a check's fault of that code says of the step: False, not done; True, no such thing; None, nothing."""
-    return True if code in step.tolerated else False if code in _UNSET else None
+    return (
+        True if code in step.tolerated else False if code in _UNSET or (step.replaces and code in _NOT_THERE) else None
+    )
 
 
 def check_pool(pool: PoolPolicy) -> None:
@@ -117,7 +132,7 @@ def _bucket_step(pool: PoolPolicy, aws: AwsService) -> SetupStep:
     parameters = {} if pool.region == "us-east-1" else {"CreateBucketConfiguration": where}  # S3 refuses its name
     request = aws.build("CreateBucket", parameters)
     tolerated = frozenset({"BucketAlreadyOwnedByYou"})
-    return S3Step(f"create bucket {pool.bucket}", request, tolerated, aws.build("HeadBucket", {}), "HeadBucket")
+    return S3Step(f"create bucket {pool.bucket}", request, tolerated, aws.build("HeadBucket", {}), reading="HeadBucket")
 
 
 def _lifecycle_step(pool: PoolPolicy, aws: AwsService) -> SetupStep:
@@ -135,11 +150,19 @@ def _lifecycle_step(pool: PoolPolicy, aws: AwsService) -> SetupStep:
             "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": UPLOAD_DAYS},
         }
     )
-    request = aws.build("PutBucketLifecycleConfiguration", {"LifecycleConfiguration": {"Rules": rules}})
-    reading = "GetBucketLifecycleConfiguration"
-    wanted = frozenset(_rule_line(rule) for rule in rules)
-    title = f"let copies expire after {pool.lifespan_days} days"
-    return S3Step(title, request, frozenset(), aws.build(reading, {}), reading, wanted)
+    ours = frozenset(rule["ID"] for rule in rules)
+
+    def merge(found: Mapping[str, Any]) -> HttpRequest:
+        others = [rule for rule in found.get("Rules", ()) if rule.get("ID") not in ours]
+        return aws.build("PutBucketLifecycleConfiguration", {"LifecycleConfiguration": {"Rules": others + rules}})
+
+    return _merging_step(
+        f"let copies expire after {pool.lifespan_days} days",
+        "GetBucketLifecycleConfiguration",
+        aws,
+        merge,
+        frozenset(_rule_line(rule) for rule in rules),
+    )
 
 
 def _access_block_step(pool: PoolPolicy, aws: AwsService) -> SetupStep:
@@ -152,9 +175,14 @@ def _access_block_step(pool: PoolPolicy, aws: AwsService) -> SetupStep:
     }
     request = aws.build("PutPublicAccessBlock", {"PublicAccessBlockConfiguration": block})
     tolerated = frozenset[str]() if pool.endpoint_url is None else _NOT_THERE
-    reading, wanted = "GetPublicAccessBlock", frozenset({_line(block)})
+    reading = "GetPublicAccessBlock"
     return S3Step(
-        "allow a policy that lets the public read", request, tolerated, aws.build(reading, {}), reading, wanted
+        "allow a policy that lets the public read",
+        request,
+        tolerated,
+        aws.build(reading, {}),
+        reading=reading,
+        wanted=frozenset({_line(block)}),
     )
 
 
@@ -167,8 +195,21 @@ def _policy_step(pool: PoolPolicy, aws: AwsService) -> SetupStep:
         "Action": "s3:GetObject",
         "NotResource": [f"{arn}/{prefix}*" for prefix in PRIVATE_PREFIXES],
     }
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    request = aws.build("PutBucketPolicy", {"Policy": policy})
-    reading = "GetBucketPolicy"
-    check = aws.build(reading, {})
-    return S3Step("let the public read the copies", request, frozenset(), check, reading, frozenset({_line(statement)}))
+
+    def merge(found: Mapping[str, Any]) -> HttpRequest:
+        policy = _policy(str(found.get("Policy", "")))
+        others = [each for each in policy["Statement"] if each.get("Sid") != statement["Sid"]]
+        return aws.build("PutBucketPolicy", {"Policy": json.dumps(policy | {"Statement": [*others, statement]})})
+
+    return _merging_step("let the public read the copies", "GetBucketPolicy", aws, merge, frozenset({_line(statement)}))
+
+
+def _merging_step(
+    title: str,
+    reading: str,
+    aws: AwsService,
+    merge: Callable[[Mapping[str, Any]], HttpRequest],
+    wanted: frozenset[str],
+) -> SetupStep:
+    """A step that replaces all of a setting: what an operator set there besides goes with it."""
+    return S3Step(title, merge({}), frozenset(), aws.build(reading, {}), True, reading, wanted, merge)

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 from cloud_mirror.policy import Policy, PoolPolicy, QueuePolicy
 from cloud_mirror.wire.asking import Answered, Failed, ask
-from cloud_mirror.wire.calls import FailureKind, HttpReply, Procedure
+from cloud_mirror.wire.calls import FailureKind, HttpReply, HttpRequest, Procedure
 from cloud_mirror.wire.queue import JobQueue
 from cloud_mirror.wire.sqs import dead_attributes, main_attributes
 from cloud_mirror.wire.storage import FaultKind, SetupStep, StorageProvider
@@ -143,10 +143,20 @@ def _store_step(provider: StorageProvider, step: SetupStep) -> Procedure[StepRes
     def read(reply: HttpReply) -> bool:
         return provider.read_setup(step, reply)
 
-    checked = yield from is_done(provider, step)
-    if isinstance(checked, Answered) and checked.value:
-        return StepResult(Outcome.ALREADY_THERE)
-    answer = yield from ask(provider, step.request, read, timeout_s=TIMEOUT_S)
+    def look(reply: HttpReply) -> HttpRequest | None:
+        return None if provider.read_setup_check(step, reply) else provider.setup_request(step, reply)
+
+    request = step.request
+    if step.check is not None:
+        looked = yield from ask(provider, step.check, look, timeout_s=TIMEOUT_S)
+        if isinstance(looked, Failed):
+            if step.replaces:  # what is set there is not known, and would be lost
+                return _failure(looked, "the bucket")
+        elif looked.value is None:
+            return StepResult(Outcome.ALREADY_THERE)
+        else:
+            request = looked.value
+    answer = yield from ask(provider, request, read, timeout_s=TIMEOUT_S)
     if isinstance(answer, Failed):
         return _failure(answer, "the bucket")
     return StepResult(Outcome.DONE if answer.value else Outcome.ALREADY_THERE)

@@ -109,13 +109,15 @@ class UploadPage:
 class SetupStep:
     """One request that makes the store ready, and what to call it. `tolerated`: error codes that mean "done already".
 
-    `check` asks whether it is done already, and changes nothing; None where the store cannot be asked.
+    `check` asks whether it is done already, and changes nothing; None where the store cannot be asked. `replaces`: the
+    request takes the place of all that is set there, so it is sent only once that has been read.
     """
 
     title: str
     request: HttpRequest
     tolerated: frozenset[str] = field(default=frozenset())
     check: HttpRequest | None = None
+    replaces: bool = False
 
 
 class StorageProvider(ABC):
@@ -222,6 +224,10 @@ class StorageProvider(ABC):
     def read_setup_check(self, step: SetupStep, reply: HttpReply) -> bool:  # noqa: ARG002  # for stores with checks
         """Whether the step is done already; raises `ServiceFault` where the reply to `step.check` does not tell."""
         return False
+
+    def setup_request(self, step: SetupStep, reply: HttpReply) -> HttpRequest:  # noqa: ARG002  # as above
+        """The step's request, after that reply to `step.check`; it keeps what is set there and is not the mirror's."""
+        return step.request
 
     @abstractmethod
     def read_setup(self, step: SetupStep, reply: HttpReply) -> bool:
