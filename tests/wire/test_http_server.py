@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_mirror.http_api import Answer, Outcome, alive_answer, problem, purged_answer, redirect_answer
-from cloud_mirror.policy import ServerPolicy
+from cloud_mirror.policy import ServerPolicy, SourcePolicy
 from cloud_mirror.reason import Reason
-from cloud_mirror.wire.desk import BODY_BYTES, HEAD_BYTES, LINGER_S, MALFORMED
+from cloud_mirror.wire.desk import BODY_BYTES, HEAD_BYTES, LINGER_S, MALFORMED, head_bytes
 from cloud_mirror.wire.http_server import (
     PIPELINED_BYTES,
     SEND_S,
@@ -193,6 +193,16 @@ def test_a_head_may_be_so_large_and_no_larger(size: int, taken: bool, cut: int |
         assert got.next_event(0.0) == NeedData()
         got.receive(data[cut:], 0.0)
     assert isinstance(got.next_event(0.0), RequestHead if taken else RequestRefused)
+
+
+@pytest.mark.parametrize("max_url_bytes", [1, 2_048, 65_536])
+def test_a_head_has_room_for_the_longest_url(max_url_bytes: int) -> None:
+    room = head_bytes(SourcePolicy(max_url_bytes=max_url_bytes))
+    assert room >= max(HEAD_BYTES, len("%C3" * max_url_bytes) + 4_096)
+    for size, taken in ((room, RequestHead), (room + 1, RequestRefused)):
+        got = ServerConnection(POLICY, 0.0, room)
+        got.receive(request_of(size), 0.0)
+        assert isinstance(got.next_event(0.0), taken)
 
 
 @pytest.mark.parametrize(

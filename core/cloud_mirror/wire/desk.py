@@ -20,7 +20,7 @@ from cloud_mirror.http_api import (
     purged_answer,
     ready_answer,
 )
-from cloud_mirror.policy import Policy
+from cloud_mirror.policy import Policy, SourcePolicy
 from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.metrics import CONTENT_TYPE, Metrics
@@ -36,13 +36,18 @@ MALFORMED: Final = problem(Reason.REQUEST_MALFORMED)
 """What a client gets whose bytes are no request, in HTTP/1.0: its version is not known. The connection then ends."""
 
 HEAD_BYTES: Final = 16 * 1024
-"""How large a request's head may be."""
+"""How large a request's head may be, unless the URLs that may be asked for need more; see `head_bytes`."""
 
 BODY_BYTES: Final = 64 * 1024
 """How large a body may be that is read and thrown away, so that the connection can go on."""
 
 LINGER_S: Final = 2.0
 """How long what a client still sends is read before its connection is closed."""
+
+
+def head_bytes(source: SourcePolicy) -> int:
+    """How large a request's head may be: it holds the longest URL, every byte percent-encoded, and other things."""
+    return max(HEAD_BYTES, 3 * source.max_url_bytes + HEAD_BYTES // 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Shared by the shells whose server is their own. h11 reads the requests; the answers are written here, to the letter as
 every other shell writes them. A shell moves bytes and keeps the time:
 
-    connection = ServerConnection(policy.server, now_s)
+    connection = ServerConnection(policy.server, now_s, head_bytes(policy.source))
     while True:
         match connection.next_event(now_s):
             case NeedData():              # read some, by `deadline_s` at the latest: connection.receive(data, now_s)
@@ -16,7 +16,7 @@ Rules.
  1. Requests are answered one after another, in the order in which they came, also when a client sends several at once.
     What comes while one is being answered is kept up to `PIPELINED_BYTES`: then `wants_data` says to read no more.
  2. A head has to be whole within `head_timeout_s` of its first byte, however its bytes trickle in, and may have
-    `HEAD_BYTES`. A connection without a request is kept for `keep_alive_s`, one that does not take its answer for
+    `head_bytes`. A connection without a request is kept for `keep_alive_s`, one that does not take its answer for
     `SEND_S`. `deadline_s` is the next of these moments; `next_event`, at that time or later, says `Close`.
  3. Nobody reads request bodies: a small one is read and thrown away before the request counts as come; after the answer
     to any other (too large, or announced by `Expect: 100-continue`) the connection ends.
@@ -95,8 +95,9 @@ class _Phase(enum.Enum):
 class ServerConnection:
     """One connection. Times are of one monotonic clock, in seconds, but for `wall_s`: seconds since 1970."""
 
-    def __init__(self, policy: ServerPolicy, now_s: float) -> None:
+    def __init__(self, policy: ServerPolicy, now_s: float, head_bytes: int = HEAD_BYTES) -> None:
         self._policy = policy
+        self._head_bytes = head_bytes
         self._phase = _Phase.READING
         self._deadline_s: float | None = now_s + policy.keep_alive_s
         self._kept = b""  # what came before it could be read
@@ -150,7 +151,7 @@ class ServerConnection:
 
     def _begin(self) -> None:
         """Forget the request before."""
-        self._reader = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
+        self._reader = h11.Connection(h11.SERVER, max_incomplete_event_size=self._head_bytes)
         self._taken = 0  # bytes of this request so far, and of what follows it
         self._body_bytes = 0
         self._head: RequestHead | None = None
@@ -200,7 +201,7 @@ class ServerConnection:
         """What h11 leaves to its user: the head's size, its version, the target's form, and one framing only."""
         names = {name for name, _ in request.headers}
         return (
-            self._taken - len(self._reader.trailing_data[0]) <= HEAD_BYTES
+            self._taken - len(self._reader.trailing_data[0]) <= self._head_bytes
             and request.http_version in _VERSIONS
             and (request.method == b"CONNECT" or _TARGET.match(request.target) is not None)
             and not {b"content-length", b"transfer-encoding"} <= names

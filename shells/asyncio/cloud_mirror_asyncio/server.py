@@ -9,7 +9,7 @@ from aiohttp import web
 
 from cloud_mirror.http_api import Answer, PurgeRoute, RedirectRoute
 from cloud_mirror.reason import Reason
-from cloud_mirror.wire.desk import BODY_BYTES, BROKEN, HEAD_BYTES, LINGER_S, MALFORMED, SERVER
+from cloud_mirror.wire.desk import BODY_BYTES, BROKEN, HEAD_BYTES, LINGER_S, MALFORMED, SERVER, head_bytes
 from cloud_mirror_asyncio.mirror import Mirror
 
 log = logging.getLogger("cloud_mirror.server")
@@ -21,8 +21,7 @@ class Server(web.Server):
     def __init__(self, mirror: Mirror) -> None:
         super().__init__(Handler(mirror), handler_cancellation=True)
         self._keep_alive_s = mirror.policy.server.keep_alive_s
-        # Percent-encoded, a URL is three times as long at most; before it stand method and route.
-        self._line_bytes = max(HEAD_BYTES, 3 * mirror.policy.source.max_url_bytes + 1_024)
+        self._line_bytes = head_bytes(mirror.policy.source)
 
     def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Final
 
 from cloud_mirror.http_api import Answer, PurgeRoute, RedirectRoute
-from cloud_mirror.wire.desk import BROKEN
+from cloud_mirror.wire.desk import BROKEN, head_bytes
 from cloud_mirror.wire.http_server import Close, EndOutput, NeedData, RequestHead, RequestRefused, ServerConnection
 from cloud_mirror_sync.mirror import Mirror
 from cloud_mirror_sync.stop import Stop, StoppedError
@@ -62,6 +62,7 @@ class Server:
     def __init__(self, mirror: Mirror, host: str, port: int) -> None:
         self._mirror = mirror
         self._policy = mirror.policy.server
+        self._head_bytes = head_bytes(mirror.policy.source)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
         self._listener.setblocking(False)
@@ -182,7 +183,7 @@ class Server:
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client = Client(sock, ServerConnection(self._policy, time.monotonic()))
+        client = Client(sock, ServerConnection(self._policy, time.monotonic(), self._head_bytes))
         self._clients.add(client)
         self._watch(client)
         if len(self._clients) >= self._policy.max_connections:

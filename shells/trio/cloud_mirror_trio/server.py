@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from cloud_mirror.http_api import Answer, PurgeRoute, RedirectRoute
-from cloud_mirror.wire.desk import BROKEN
+from cloud_mirror.wire.desk import BROKEN, head_bytes
 from cloud_mirror.wire.http_server import Close, EndOutput, NeedData, RequestHead, RequestRefused, ServerConnection
 from cloud_mirror_trio.mirror import Mirror
 from cloud_mirror_trio.nursery import Tally
@@ -59,7 +59,9 @@ class Server:
         """One connection, from its first byte to its last."""
         try:
             with self._connections:
-                await self._converse(stream, ServerConnection(self._mirror.policy.server, trio.current_time()))
+                policy = self._mirror.policy
+                connection = ServerConnection(policy.server, trio.current_time(), head_bytes(policy.source))
+                await self._converse(stream, connection)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client has left; who is still working for it has been told
         except Exception:
