@@ -247,6 +247,20 @@ def test_every_failure_has_a_remedy(kind: FaultKind | FailureKind) -> None:
     assert len(remedy_for(Failed(kind, "Code", "", 1), "the bucket b")) > 15
 
 
+@pytest.mark.parametrize(
+    ("code", "detail"),
+    [
+        ("RequestTimeTooSkewed", "GetBucketPolicy (403): The difference is too large."),
+        ("RequestExpired", ""),
+        ("InvalidSignatureException", "GetQueueUrl (403): Signature expired: 20260203T0000Z is now earlier than"),
+        ("InvalidSignatureException", "GetQueueUrl (403): Signature not yet current: 20260203T0000Z is still later"),
+    ],
+)
+def test_a_clock_that_is_wrong_is_to_be_set(code: str, detail: str) -> None:
+    assert remedy_for(Failed(FaultKind.DENIED, code, detail, 1), "SQS").startswith("set this machine's clock")
+    assert "the right" in remedy_for(Failed(FaultKind.DENIED, "InvalidSignatureException", "", 1), "SQS")
+
+
 def test_a_failure_without_words_is_told_by_its_code() -> None:
     result = take(DEAD, ("GetQueueUrl", TransportFailure(FailureKind.CONNECT)))
     assert (result.what, "can be reached" in result.remedy) == ("connect", True)

@@ -90,6 +90,7 @@ _KIND_OF_CODE: Final[Mapping[str, FaultKind]] = {
             "InvalidToken",
             "MissingAuthenticationToken",
             "RequestExpired",
+            "RequestTimeTooSkewed",
             "SignatureDoesNotMatch",
             "UnrecognizedClientException",
         ),

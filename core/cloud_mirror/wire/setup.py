@@ -25,6 +25,10 @@ Attributes: TypeAlias = tuple[tuple[str, str], ...]
 
 TIMEOUT_S: Final = 15.0
 
+_SKEWED: Final = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
+_SKEWED_WORDS: Final = ("Signature expired", "Signature not yet current")
+"""How SQS puts it, whose code is that of any wrong signature."""
+
 _EXISTS: Final = frozenset({"QueueAlreadyExists", "QueueNameExists"})
 
 
@@ -120,6 +124,8 @@ def remedy_for(failed: Failed, subject: str) -> str:
             return f"check that {subject} can be reached from here: endpoint_url, region, network, certificate"
         case FailureKind.MALFORMED | FailureKind.TOO_LARGE | FailureKind.ADDRESS_NOT_ALLOWED:
             return f"check that endpoint_url is that of {subject}: what answers there is something else"
+        case FaultKind.DENIED if failed.code in _SKEWED or any(words in failed.detail for words in _SKEWED_WORDS):
+            return "set this machine's clock (NTP): the service refuses signatures of another time than its own"
         case FaultKind.DENIED:
             return f"give these credentials the right to do this with {subject}, or check that they are the right ones"
         case FaultKind.NOT_FOUND:
