@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers import Valkey
 from tests.shells.drivers import SHELLS, Client, Shell
 
 
@@ -39,3 +40,10 @@ def resolving(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[list[str]]]:
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     return answers
+
+
+@pytest.fixture
+def cache(valkey: Valkey) -> Valkey:
+    """A cache that holds nothing."""
+    valkey.flush()
+    return valkey

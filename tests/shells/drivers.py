@@ -128,8 +128,8 @@ class _AsyncShell:
         with self._entered(self._notices(policy, channels)) as (portal, notices):
             yield Listener(
                 lambda key, sequence, timeout_s: portal.start_task_soon(notices.wait, key, sequence, timeout_s),
-                lambda: self._connected(notices),
-                lambda: int(notices.board.sequence),
+                lambda: portal.call(self._connected, notices),
+                lambda: portal.call(lambda: int(notices.board.sequence)),
                 lambda: portal.call(self._waiting, notices),
             )
 

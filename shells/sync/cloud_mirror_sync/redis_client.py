@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any, Final
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import InvalidResponse, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from cloud_mirror.policy import RedisPolicy
@@ -19,6 +20,8 @@ from cloud_mirror_sync.stop import Stop
 CONNECTIONS: Final = 64
 RESUBSCRIBE_S: Final = 0.3
 HEALTH_S: Final = 5.0
+"""How long a subscription may be silent before Redis is asked for a sign of life, and how long it has for that."""
+
 LISTEN_S: Final = 0.5  # how soon the listener sees that it is to stop
 
 log = logging.getLogger("cloud_mirror.redis")
@@ -48,10 +51,11 @@ class RedisClient:
     def command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
         """Send one command, read its reply."""
         reply = self._command(call)
-        reachable = not isinstance(reply, TransportFailure)
-        if reachable != self._reachable:
-            self._reachable = reachable
-            log.log(logging.INFO if reachable else logging.ERROR, "the cache is %s", "back" if reachable else reply)
+        if isinstance(reply, TransportFailure) and self._reachable:
+            log.error("the cache is gone: %s", reply.detail)
+        elif not isinstance(reply, TransportFailure) and not self._reachable:
+            log.info("the cache is back")
+        self._reachable = not isinstance(reply, TransportFailure)
         return reply
 
     def _command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
@@ -62,6 +66,8 @@ class RedisClient:
             return RedisRefusal(f"NOSCRIPT {error}")
         except ResponseError as error:
             return RedisRefusal(str(error))
+        except InvalidResponse as error:
+            return TransportFailure(FailureKind.MALFORMED, str(error))
         except (TimeoutError, redis.TimeoutError) as error:
             return TransportFailure(FailureKind.TIMEOUT, str(error))
         except (RedisError, OSError) as error:
@@ -103,18 +109,26 @@ class Notices:
             socket_timeout=self._policy.timeout_s,
             socket_connect_timeout=self._policy.timeout_s,
             retry=Retry(NoBackoff(), 0),
-            health_check_interval=HEALTH_S,
             protocol=2,
         )
         with client, client.pubsub() as pubsub:  # type: ignore[no-untyped-call]  # redis-py's own
             pubsub.subscribe(*self._channels)
+            since_s, asked = time.monotonic(), False
             while not stop.is_set:
-                message = pubsub.get_message(timeout=LISTEN_S)
-                if message is None:
+                message = pubsub.get_message(timeout=min(LISTEN_S, HEALTH_S))
+                if message is None and time.monotonic() - since_s < HEALTH_S:
                     continue
+                since_s = time.monotonic()
+                if message is None:
+                    if asked:  # redis-py's own check of its health asks, and never looks for the answer
+                        raise redis.ConnectionError(f"Redis has said nothing for {2 * HEALTH_S} s")
+                    pubsub.ping()
+                    asked = True
+                    continue
+                asked = False
                 if message["type"] == "subscribe":
-                    self.connected.set()
                     self._lost()
+                    self.connected.set()
                 elif message["type"] == "message":
                     self._heard(message["data"].decode("utf-8", "replace"))
 
