@@ -21,6 +21,9 @@ Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _DIGITS: Final = re.compile(r"[0-9]{1,18}\Z", re.ASCII)
+_WHOLE: Final = re.compile(r"bytes [0-9]{1,18}-[0-9]{1,18}/([0-9]{1,18})\Z", re.ASCII | re.IGNORECASE)
+"""Content-Range of a part (RFC 9110, 14.4), where it gives the whole length."""
+
 
 
 class Asking(enum.Enum):
@@ -75,14 +78,35 @@ def judge(hop: Hop, status: int, headers: Headers, policy: SourcePolicy, rules: 
         return _follow(hop, headers, policy, rules)
     match hop.asking:
         case Asking.HEAD if 200 <= status < 300:
-            return Approve()
+            return _approve(status, headers, policy)
         case Asking.HEAD if status not in (404, 410) and not 300 <= status < 400:
             return Confirm()
         case Asking.FIRST_BYTE if 200 <= status < 300 or status == 416:
-            return Approve()
+            return _approve(status, headers, policy)
         case Asking.GET if status == 200:
             return Approve()
     return Decline(_reason(status), status, retry_after_s(headers))
+
+
+def _approve(status: int, headers: Headers, policy: SourcePolicy) -> Verdict:
+    """The origin has it. What is larger than may be copied is not worth a job, which would find out the same."""
+    if (_whole_length(status, headers) or 0) > policy.max_object_bytes:
+        return Decline(Reason.OBJECT_TOO_LARGE, status)
+    return Approve()
+
+
+def _whole_length(status: int, headers: Headers) -> int | None:
+    """How long the whole object is, where the reply says so intelligibly; a part names it in its Content-Range."""
+    match status:
+        case 206:
+            whole = _WHOLE.match((first(headers, "content-range") or "").strip())
+            return int(whole[1]) if whole else None
+        case 416:  # its body is a message about the range
+            return None
+    try:
+        return content_length(headers)
+    except LengthError:
+        return None
 
 
 def _follow(hop: Hop, headers: Headers, policy: SourcePolicy, rules: SourceRules) -> Verdict:
@@ -137,8 +161,3 @@ def content_length(headers: Headers) -> int | None:
     if len(values) > 1 or not _DIGITS.match(next(iter(values))):
         raise LengthError("Content-Length is not one whole number")
     return int(values.pop())
-
-
-def is_strong(etag: str) -> bool:
-    """Whether an ETag names one exact sequence of bytes (RFC 9110, 8.8.3)."""
-    return len(etag) > 2 and etag.startswith('"') and etag.endswith('"')

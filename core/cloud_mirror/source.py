@@ -68,11 +68,6 @@ class SourceUrl:
         """The value of the request's Host."""
         return self.authority
 
-    @property
-    def without_query(self) -> str:
-        """The URL as far as a log may hold it: a query may be a secret."""
-        return self.text.partition("?")[0]
-
 
 def parse_source(text: str, max_bytes: int) -> SourceUrl:
     """The URL in canonical form; raises `SourceError` with a reason `URL_*`. `max_bytes` bounds the canonical form.

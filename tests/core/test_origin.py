@@ -15,7 +15,6 @@ from cloud_mirror.origin import (
     LengthError,
     Verdict,
     content_length,
-    is_strong,
     judge,
     retry_after_s,
 )
@@ -121,8 +120,3 @@ def test_content_length(lines: tuple[str, ...], length: int | None) -> None:
 def test_content_length_that_makes_no_sense(lines: tuple[str, ...]) -> None:
     with pytest.raises(LengthError, match="whole number"):
         content_length(tuple(("content-length", line) for line in lines))
-
-
-@pytest.mark.parametrize(("etag", "strong"), [('"a"', True), ('W/"a"', False), ("a", False), ('"', False), ("", False)])
-def test_strong_etags(etag: str, *, strong: bool) -> None:
-    assert is_strong(etag) == strong

@@ -77,7 +77,6 @@ def test_parts() -> None:
     url = parse("http://Localhost:9000/a/b?secret#fragment")
     assert url == SourceUrl("http://localhost:9000/a/b?secret", "http", "localhost", 9000, "/a/b?secret")
     assert url.authority == url.host_header == "localhost:9000"
-    assert url.without_query == "http://localhost:9000/a/b"
     assert parse("https://example.com:443/").host_header == "example.com"
 
 

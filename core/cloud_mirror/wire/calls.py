@@ -21,7 +21,7 @@ nothing. No call ever raises: a failure is a `TransportFailure`, a value like an
 from __future__ import annotations
 
 import enum
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
@@ -273,12 +273,6 @@ Reply: TypeAlias = (
 T = TypeVar("T")
 Procedure: TypeAlias = Generator[Call, Any, T]
 """Yields calls, is sent each call's own kind of reply (hence `Any`: a generator has one send type), returns T."""
-
-
-def header_of(headers: Headers | Mapping[str, str], name: str) -> str | None:
-    """The value of the first header of that (lower-case) name."""
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return next((value for key, value in pairs if key.lower() == name), None)
 
 
 def is_delimited(method: str, status: int, headers: Headers) -> bool:

@@ -23,14 +23,6 @@ class Delivery:
     attributes: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class QueueDepth:
-    """About how many messages lie visible, and how many are being worked on."""
-
-    visible: int
-    in_flight: int
-
-
 class JobQueue(ABC):
     """One account's queues. A queue is named by its URL, which `read_find` and `read_create` give.
 

@@ -70,8 +70,6 @@ class S3Provider(StorageProvider):
         size, etag = reply.header("content-length") or "", reply.header("etag") or ""
         if not _COUNT.match(size) or not etag:
             raise nonsense("HeadObject", "a reply without Content-Length or ETag")
-        composite = reply.header("x-amz-checksum-type") == "COMPOSITE"
-        crc32c = reply.header("x-amz-checksum-crc32c") or ""
         return StoredObject(
             size=int(size),
             etag=etag,
@@ -80,7 +78,6 @@ class S3Provider(StorageProvider):
                 (name.removeprefix(META_PREFIX), value) for name, value in reply.headers if name.startswith(META_PREFIX)
             ),
             crc64nvme=reply.header("x-amz-checksum-crc64nvme") or "",
-            crc32c="" if composite or "-" in crc32c else crc32c,  # a checksum of checksums says nothing of the object
         )
 
     def _life_left_s(self, reply: HttpReply) -> float:
@@ -267,7 +264,6 @@ class S3Provider(StorageProvider):
         """
         named = {
             "ACL": "" if key.startswith(PRIVATE_PREFIXES) else self._pool.acl,
-            "CacheControl": attributes.cache_control,
             "ContentDisposition": attributes.content_disposition,
             "ContentEncoding": attributes.content_encoding,
             "ContentLanguage": attributes.content_language,

@@ -43,7 +43,7 @@ class StoredObject:
 
     `life_left_s` is what is left until the object expires: `x-amz-expiration`, else Last-Modified plus the pool's
     lifespan, against the Date of the same reply. `metadata` is the object's user metadata, names in lower case.
-    `crc64nvme` and `crc32c` are base64 as S3 writes them, of the full object, or "" where not given.
+    `crc64nvme` is base64 as S3 writes it, of the full object (it knows no other), or "" where not given.
     """
 
     size: int
@@ -51,7 +51,6 @@ class StoredObject:
     life_left_s: float
     metadata: tuple[tuple[str, str], ...] = ()
     crc64nvme: str = ""
-    crc32c: str = ""
 
     def meta(self, name: str) -> str:
         """The metadata of that name, or ""."""
@@ -66,7 +65,6 @@ class ObjectAttributes:
     content_encoding: str = ""
     content_disposition: str = ""
     content_language: str = ""
-    cache_control: str = ""
     metadata: tuple[tuple[str, str], ...] = ()
     tags: tuple[tuple[str, str], ...] = ()
 
