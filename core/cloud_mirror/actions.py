@@ -1,7 +1,7 @@
 """What a machine may ask for, in the imperative. Every action but `Respond` gets exactly one answer.
 
 The answers are in `cloud_mirror.events`; each action says which of them it may get. An action that changes
-something (its docstring says so) is never cancelled half-way.
+something (its docstring says so) is never cancelled half-way. The lease machine has its own, in `cloud_mirror.lease`.
 """
 
 from __future__ import annotations
@@ -40,10 +40,14 @@ class ToOrigin:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Answer with a problem document: `status` is the reason's own, or the origin's where the origin gave one."""
+    """Answer with a problem document: `status` is the reason's own, or the origin's where the origin gave one.
+
+    `again_in_s` is when another answer may be had, where that can be told.
+    """
 
     reason: Reason
     status: int
+    again_in_s: float | None = None
 
 
 Response: TypeAlias = ToCopy | ToOrigin | Refuse
@@ -165,7 +169,7 @@ class Acquire:
 
 @dataclass(frozen=True, slots=True)
 class KeepLease:
-    """Start the lease machine. Its one answer, if it comes, is `LeaseLost`."""
+    """Start the lease machine. What it reports comes as `CopyOverdue`, and at last as `LeaseLost`."""
 
     slot: Slot
     token: str
@@ -277,14 +281,20 @@ class Acknowledge:
 
 @dataclass(frozen=True, slots=True)
 class DeferJob:
-    """Give the job back, to come again in `for_s`; this delivery counts. Changes something. Answer: `JobSettled`."""
+    """Give the job back after a failure, to be delivered again in `for_s`: this delivery counts.
+
+    Changes something. Answer: `JobSettled`.
+    """
 
     for_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class ReturnJob:
-    """The same, but this delivery does not count; `epoch` is the one that the job named. Answer: `JobSettled`."""
+    """The same, but this delivery does not count; `epoch` is the one that the job named.
+
+    Changes something. Answer: `JobSettled`.
+    """
 
     epoch: str
     for_s: float
@@ -312,40 +322,6 @@ CopyAction: TypeAlias = (
     | DeferJob
     | ReturnJob
 )
-
-
-@dataclass(frozen=True, slots=True)
-class WaitForTick:
-    """Let `for_s` pass. Answer: `TickCame`."""
-
-    for_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class RenewLease:
-    """Give the slot a whole lease again if `token` holds it.
-
-    Answer: `LeaseRenewed`, `EntryRefused` or `CacheFailed`.
-    """
-
-    slot: Slot
-    token: str
-    life_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class ExtendVisibility:
-    """Hide the job from other workers for `for_s` more. Answer: `VisibilityExtended` or `QueueFailed`."""
-
-    for_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class ReportLeaseLost:
-    """Tell the copy machine `LeaseLost`. Gets no answer."""
-
-
-LeaseAction: TypeAlias = WaitForTick | RenewLease | ExtendVisibility | ReportLeaseLost
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,6 @@ from cloud_mirror.actions import (
     CreateUpload,
     DeferJob,
     DeleteCopy,
-    Draft,
     DropEntry,
     FetchPart,
     KeepLease,
@@ -56,6 +55,7 @@ from cloud_mirror.events import (
     CopyEvent,
     CopyFound,
     CopyNotFound,
+    CopyOverdue,
     CopyVerified,
     CopyWritten,
     DrainBegun,
@@ -79,7 +79,7 @@ from cloud_mirror.events import (
     UploadCreated,
 )
 from cloud_mirror.reason import PERMANENT, Reason
-from cloud_mirror.redirect import present
+from cloud_mirror.redirect import AHEAD_S
 
 
 def step(state: State, event: CopyEvent) -> tuple[State, tuple[CopyAction, ...]]:
@@ -93,6 +93,8 @@ def transition(state: State, event: CopyEvent) -> Transition:
     match state.phase, event:
         case _, LeaseLost():
             return _on_stop(Row.LEASE_LOST, state, Stop.LEASE_LOST)
+        case _, CopyOverdue():
+            return _on_stop(Row.OVERDUE, state, state.stop or Stop.OVERDUE)
         case _, DrainBegun():
             return _on_stop(Row.DRAINED, state, state.stop or Stop.DRAIN)
         case Phase.START, JobReceived(url, epoch, attempt):
@@ -122,11 +124,13 @@ def transition(state: State, event: CopyEvent) -> Transition:
         case Phase.CREATING, (UploadCreated() | StoreFailed()):
             return _on_created(state, event)
         case Phase.STOPPING, (PartFetched() | FetchFailed() | PartUploaded() | StoreFailed()):
-            return _stop_when_quiet(Row.STOPPED, _noted(state, event))
+            return _stop_when_quiet(Row.STOPPED, state.noted(event))
         case ((Phase.PUTTING | Phase.COMPLETING), (CopyWritten() | StoreFailed())):
             return _on_object(state, event)
         case Phase.VERIFYING, (CopyVerified() | CopyDiffers() | CopyNotFound() | ProbeFailed()):
             return _on_verified(state, event)
+        case Phase.RETRACTING, (EntryWritten() | EntryRefused() | CacheFailed()):
+            return _stop_when_quiet(Row.RETRACTED, state)
         case (
             (Phase.PUBLISHING | Phase.RECORDING | Phase.REQUEUEING),
             (EntryWritten() | EntryRefused() | CacheFailed()),
@@ -154,10 +158,10 @@ def _on_read(state: State, read: EntryRead) -> Transition:
         return _return(Row.READ_COPYING, state, read.life_left_s + 1.0)
     if entry is not None and entry.status is Status.PRESENT:
         life_s = (entry.expires_at_s or 0.0) - read.redis_time_s
-        verified = read.redis_time_s - (entry.verified_at_s or 0.0) < rules.verify_s
+        verified = -AHEAD_S <= read.redis_time_s - (entry.verified_at_s or 0.0) < rules.verify_s
         if life_s > rules.refresh_margin_s and verified:
             return _settle(Row.READ_PRESENT, state, Acknowledge())
-        return _acquire(Row.READ_AGEING, replace(state, wanted=True, slot=Slot.RENEWAL))
+        return _acquire(Row.READ_AGEING, replace(state, wanted=True, slot=Slot.RENEWAL, served=entry.token))
     wanted = entry is not None and entry.status is Status.PENDING
     return _acquire(Row.READ_VACANT, replace(state, wanted=wanted, slot=Slot.ENTRY))
 
@@ -211,7 +215,7 @@ def _on_origin(state: State, event: OriginOpened | OriginDeclined) -> Transition
 
 def _on_transfer(state: State, event: PartFetched | FetchFailed | PartUploaded | StoreFailed) -> Transition:
     """Parts come from the origin and go to the store, a few at a time."""
-    state = _noted(state, event)
+    state = state.noted(event)
     match event:
         case FetchFailed(reason, detail):
             return _fail(Row.FETCH_FAILED, state, reason, detail)
@@ -242,17 +246,6 @@ def _on_created(state: State, event: UploadCreated | StoreFailed) -> Transition:
             return _go_on(Row.UPLOAD_CREATED, replace(state, phase=Phase.TRANSFERRING), 1)
         case _:
             return _fail(Row.STORE_FAILED, state, event.reason, event.detail)
-
-
-def _noted(state: State, event: PartFetched | FetchFailed | PartUploaded | StoreFailed) -> State:
-    """What an answer says of what is still under way."""
-    match event:
-        case PartFetched(number, _, total_bytes, ended, _, sha256):
-            return replace(state, fetching=False, parts=number, size=total_bytes, ended=ended, sha256=sha256)
-        case FetchFailed():
-            return replace(state, fetching=False)
-    number = event.number if isinstance(event, PartUploaded) else event.part
-    return replace(state, uploading=state.uploading - {number})
 
 
 def _go_on(row: Row, state: State, upload: int | None) -> Transition:
@@ -290,7 +283,10 @@ def _on_verified(state: State, event: CopyVerified | CopyDiffers | CopyNotFound 
         case CopyVerified(copy):
             return _publish(Row.VERIFIED, state, copy)
         case CopyDiffers(own=True, detail=detail):
-            return _fail(Row.VERIFY_WRONG, state, Reason.CHECKSUM_MISMATCH, detail)
+            wrong = replace(state, fault=Reason.CHECKSUM_MISMATCH, detail=detail)
+            if state.slot is Slot.RENEWAL:  # clients are being sent to it: no more of them before it goes
+                return _move(Row.VERIFY_WRONG, wrong, Phase.RETRACTING, DropEntry(Slot.ENTRY, state.served))
+            return _stop_when_quiet(Row.VERIFY_WRONG, wrong)
         case CopyDiffers() if state.upload_id:
             other = replace(state, written=False)
             return _fail(Row.VERIFY_OTHER, other, Reason.STORE_UNAVAILABLE, "the upload may be open still")
@@ -304,9 +300,7 @@ def _on_verified(state: State, event: CopyVerified | CopyDiffers | CopyNotFound 
 
 
 def _publish(row: Row, state: State, copy: FoundCopy) -> Transition:
-    entry = present(state.url, state.token, state.epoch, copy.size, copy.etag, copy.copy_id, state.sha256)
-    draft = Draft(replace(entry, attempt=state.attempt), copy.life_left_s, expires_in_s=copy.life_left_s)
-    return _move(row, state, Phase.PUBLISHING, WriteEntry(draft, state.token, state.slot))
+    return _move(row, state, Phase.PUBLISHING, WriteEntry(state.present(copy), state.token, state.slot))
 
 
 def _on_written(state: State, event: EntryWritten | EntryRefused | CacheFailed) -> Transition:
@@ -344,6 +338,8 @@ def _fail(row: Row, state: State, fault: Reason, detail: str = "") -> Transition
 
 def _stop_when_quiet(row: Row, state: State) -> Transition:
     """End the copy once nothing of it is under way any more."""
+    if state.stop is Stop.OVERDUE and state.fault is None:
+        state = replace(state, fault=Reason.ORIGIN_TIMEOUT, detail="not copied within worker.max_copy_s")
     if state.fetching or state.uploading:
         closing = state.phase is not Phase.STOPPING and state.fetching
         return Transition(row, replace(state, phase=Phase.STOPPING), (CloseOrigin(),) if closing else ())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from cloud_mirror.actions import CopyAction, Draft, Slot
 from cloud_mirror.entry import Entry, Holder, Status
+from cloud_mirror.events import FetchFailed, FoundCopy, PartFetched, PartUploaded, StoreFailed
 from cloud_mirror.plan import Plan
 from cloud_mirror.reason import PERMANENT, Reason
-from cloud_mirror.redirect import MARGIN_OF_LIFE_S
+from cloud_mirror.redirect import MARGIN_OF_LIFE_S, present
 
 MAX_TRIES: Final = 3
 """How often one delivery of a job tries to acquire the lease, before it is left to a later one."""
@@ -37,6 +38,7 @@ class Phase(enum.Enum):
     PUTTING = "putting"
     COMPLETING = "completing"
     VERIFYING = "verifying"
+    RETRACTING = "retracting"
     PUBLISHING = "publishing"
     ABORTING = "aborting"
     DELETING = "deleting"
@@ -85,6 +87,7 @@ class Row(enum.Enum):
     WRITE_FAILED = "putting, completing: the store refused the object"
     VERIFIED = "verifying: it is there, and right"
     VERIFY_WRONG = "verifying: it is there, and wrong"
+    RETRACTED = "retracting: the entry is dropped, or was not"
     VERIFY_OTHER = "verifying: another's is there"
     VERIFY_MISSING = "verifying: it is not there"
     VERIFY_FAILED = "verifying: denied or unavailable"
@@ -100,6 +103,7 @@ class Row(enum.Enum):
     EPOCH_ALIVE = "checking epoch: it was not, or cannot be told"
     SETTLED = "settling: the queue was told"
     LEASE_LOST = "any: the lease is lost"
+    OVERDUE = "any: the copy takes too long"
     DRAINED = "any: this process is to stop"
     IGNORED = "any: an answer that nobody waits for any more"
 
@@ -108,6 +112,7 @@ class Stop(enum.Enum):
     """Why a copy is to end before its time."""
 
     LEASE_LOST = "lease lost"
+    OVERDUE = "overdue"
     DRAIN = "drain"
 
 
@@ -144,6 +149,7 @@ class State:
     job_epoch: str = ""
     attempt: int = 1
     slot: Slot = Slot.ENTRY
+    served: str = ""  # the token of the present entry that is being renewed
     tries: int = 0  # how often it was tried to acquire the lease
     wanted: bool = False  # whether somebody was waiting for the copy when it was acquired
     epoch: str = ""
@@ -174,6 +180,21 @@ class State:
             Status.PENDING, self.token, self.url, holder=Holder.COPYING, attempt=self.attempt, copy_id=self.copy_id
         )
         return Draft(held, self.rules.lease_s)
+
+    def present(self, copy: FoundCopy) -> Draft:
+        """The entry that says that the copy is there."""
+        entry = present(self.url, self.token, self.epoch, copy.size, copy.etag, copy.copy_id, self.sha256)
+        return Draft(replace(entry, attempt=self.attempt), copy.life_left_s, expires_in_s=copy.life_left_s)
+
+    def noted(self, event: PartFetched | FetchFailed | PartUploaded | StoreFailed) -> State:
+        """The same, with what an answer says of what is still under way."""
+        match event:
+            case PartFetched(number, _, total_bytes, ended, _, sha256):
+                return replace(self, fetching=False, parts=number, size=total_bytes, ended=ended, sha256=sha256)
+            case FetchFailed():
+                return replace(self, fetching=False)
+        number = event.number if isinstance(event, PartUploaded) else event.part
+        return replace(self, uploading=self.uploading - {number})
 
     def queued(self) -> Draft:
         """The entry that says that the job lies in the queue again."""

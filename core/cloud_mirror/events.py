@@ -212,6 +212,11 @@ class LeaseLost:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyOverdue:
+    """The copy has taken as long as any may."""
+
+
+@dataclass(frozen=True, slots=True)
 class OriginOpened:
     """The origin answered 200; `length` in bytes, or None where it does not say."""
 
@@ -317,6 +322,7 @@ CopyEvent: TypeAlias = (
     | LeaseAcquired
     | LeaseDenied
     | LeaseLost
+    | CopyOverdue
     | DrainBegun
     | CopyFound
     | CopyNotFound
@@ -337,42 +343,6 @@ CopyEvent: TypeAlias = (
     | EntryWritten
     | EntryRefused
     | JobSettled
-)
-
-
-@dataclass(frozen=True, slots=True)
-class KeepingBegun:
-    """The lease was just acquired; `now_s` is from before it was asked for."""
-
-    now_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class TickCame:
-    """The time that was waited for has passed."""
-
-    now_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseRenewed:
-    """The lease is whole again; `asked_at_s` is the monotonic time from before it was asked for."""
-
-    asked_at_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class VisibilityExtended:
-    """The job stays hidden."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueueFailed:
-    """The queue could not be asked, or does not know the delivery any more."""
-
-
-LeaseEvent: TypeAlias = (
-    KeepingBegun | TickCame | LeaseRenewed | EntryRefused | CacheFailed | VisibilityExtended | QueueFailed
 )
 
 

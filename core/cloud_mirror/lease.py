@@ -1,4 +1,4 @@
-"""The lease machine: keeps a worker's lease and its job's visibility alive, and notices when the lease is lost.
+"""The lease machine: keeps a worker's lease and its job's visibility alive; notices their loss, and a copy without end.
 
 Theory. The lease is the TTL of a Redis key, so it runs out by Redis's clock alone. The worker must stop before
 that: it counts from the monotonic time *before* each renewal was asked for, which is never later than the
@@ -10,30 +10,94 @@ Rules.
     lease, until a sixth of it is left; then it is given up for lost. So the loss is told before the lease runs out,
     as long as no renewal and extension take longer, together, than a twelfth of the lease.
  3. The job's visibility saves work and decides nothing: that it could not be extended is not a loss.
+ 4. A copy that takes longer than `max_copy_s` is told so once, at the next renewal. The lease is kept all the same:
+    what the copy has begun is cleaned up under it.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
-from cloud_mirror.actions import (
-    ExtendVisibility,
-    LeaseAction,
-    RenewLease,
-    ReportLeaseLost,
-    Slot,
-    WaitForTick,
-)
-from cloud_mirror.events import (
-    CacheFailed,
-    EntryRefused,
-    KeepingBegun,
-    LeaseEvent,
-    LeaseRenewed,
-    QueueFailed,
-    TickCame,
-    VisibilityExtended,
+from cloud_mirror.actions import Slot
+from cloud_mirror.events import CacheFailed, CopyOverdue, EntryRefused, LeaseLost
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForTick:
+    """Let `for_s` pass. Answer: `TickCame`."""
+
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RenewLease:
+    """Give the slot a whole lease again if `token` holds it.
+
+    Answer: `LeaseRenewed`, `EntryRefused` or `CacheFailed`.
+    """
+
+    slot: Slot
+    token: str
+    life_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendVisibility:
+    """Hide the job from other workers for `for_s` more. Answer: `VisibilityExtended` or `QueueFailed`."""
+
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the copy machine of it. Answer: `Reported`."""
+
+    event: LeaseLost | CopyOverdue
+
+
+LeaseAction: TypeAlias = WaitForTick | RenewLease | ExtendVisibility | Report
+
+
+@dataclass(frozen=True, slots=True)
+class KeepingBegun:
+    """The lease was just acquired; `now_s` is from before it was asked for."""
+
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TickCame:
+    """The time that was waited for has passed."""
+
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRenewed:
+    """The lease is whole again; `asked_at_s` is the monotonic time from before it was asked for."""
+
+    asked_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class VisibilityExtended:
+    """The job stays hidden."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFailed:
+    """The queue could not be asked, or does not know the delivery any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The copy machine was told."""
+
+
+LeaseEvent: TypeAlias = (
+    KeepingBegun | TickCame | LeaseRenewed | EntryRefused | CacheFailed | VisibilityExtended | QueueFailed | Reported
 )
 
 
@@ -42,6 +106,7 @@ class Phase(enum.Enum):
 
     START = "start"
     RESTING = "resting"
+    REPORTING = "reporting"
     RENEWING = "renewing"
     EXTENDING = "extending"
     LOST = "lost"
@@ -55,9 +120,12 @@ class State:
     token: str
     lease_s: float
     visibility_s: float
+    max_copy_s: float
     phase: Phase = Phase.START
     whole_at_s: float = 0.0
     left_s: float = 0.0  # of the lease, when it was last looked at
+    began_at_s: float = 0.0
+    overdue: bool = False  # whether it was told that the copy takes too long
 
     @property
     def tick_s(self) -> float:
@@ -69,13 +137,17 @@ def step(state: State, event: LeaseEvent) -> tuple[State, tuple[LeaseAction, ...
     """The next state, and what must be done."""
     match state.phase, event:
         case Phase.START, KeepingBegun(now_s):
-            return _rest(replace(state, whole_at_s=now_s, left_s=state.lease_s))
+            return _rest(replace(state, whole_at_s=now_s, left_s=state.lease_s, began_at_s=now_s))
         case Phase.RESTING, TickCame(now_s):
             left_s = state.whole_at_s + state.lease_s - now_s
             if left_s <= state.lease_s / 6:
                 return _lose(state)
-            renewing = replace(state, phase=Phase.RENEWING, left_s=left_s)
-            return renewing, (RenewLease(state.slot, state.token, state.lease_s),)
+            state = replace(state, left_s=left_s)
+            if now_s - state.began_at_s >= state.max_copy_s and not state.overdue:
+                return replace(state, phase=Phase.REPORTING, overdue=True), (Report(CopyOverdue()),)
+            return _renew(state)
+        case Phase.REPORTING, Reported():
+            return _renew(state)
         case Phase.RENEWING, LeaseRenewed(asked_at_s):
             return _extend(replace(state, whole_at_s=asked_at_s, left_s=state.lease_s))
         case Phase.RENEWING, EntryRefused():
@@ -92,9 +164,13 @@ def _rest(state: State) -> tuple[State, tuple[LeaseAction, ...]]:
     return replace(state, phase=Phase.RESTING), (WaitForTick(state.tick_s),)
 
 
+def _renew(state: State) -> tuple[State, tuple[LeaseAction, ...]]:
+    return replace(state, phase=Phase.RENEWING), (RenewLease(state.slot, state.token, state.lease_s),)
+
+
 def _extend(state: State) -> tuple[State, tuple[LeaseAction, ...]]:
     return replace(state, phase=Phase.EXTENDING), (ExtendVisibility(state.visibility_s),)
 
 
 def _lose(state: State) -> tuple[State, tuple[LeaseAction, ...]]:
-    return replace(state, phase=Phase.LOST), (ReportLeaseLost(),)
+    return replace(state, phase=Phase.LOST), (Report(LeaseLost()),)

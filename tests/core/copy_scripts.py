@@ -10,6 +10,7 @@ from cloud_mirror.actions import (
     CreateUpload,
     DeleteCopy,
     Draft,
+    DropEntry,
     FetchPart,
     KeepLease,
     OpenOrigin,
@@ -25,6 +26,7 @@ from cloud_mirror.actions import (
 from cloud_mirror.entry import Entry, Holder, Status
 from cloud_mirror.events import (
     CleanedUp,
+    CopyDiffers,
     CopyNotFound,
     CopyVerified,
     CopyWritten,
@@ -45,6 +47,7 @@ from tests.core.copy_world import (
     COPY,
     JOB,
     URL,
+    present,
     read,
 )
 from tests.core.scripts import Script, to
@@ -107,4 +110,14 @@ REQUEUEING: Script = (
     to(FetchFailed(Reason.ORIGIN_BROKE_OFF)),
     to(PartUploaded(1), ABORT),
     to(CleanedUp(), REQUEUE),
+)
+RENEWED_WRONG: Script = (
+    *RECEIVED,
+    to(read(present(life_s=3_600.0)), RENEW),
+    to(LeaseAcquired(), KeepLease(Slot.RENEWAL, "w"), ProbeCopy()),
+    to(CopyNotFound("e1"), OpenOrigin()),
+    *TRANSFERRING[len(OPENING) :],
+    to(WHOLE, PutCopy("e1", "mine")),
+    to(CopyWritten(), VERIFY),
+    to(CopyDiffers(own=True, detail="size"), DropEntry(Slot.ENTRY, "o")),
 )

@@ -39,6 +39,7 @@ from cloud_mirror.events import (
     CopyEvent,
     CopyFound,
     CopyNotFound,
+    CopyOverdue,
     CopyVerified,
     CopyWritten,
     DrainBegun,
@@ -111,6 +112,7 @@ READS: tuple[CopyEvent, ...] = (
     read(present(life_s=3_600.0)),
     read(present(life_s=600.0)),
     read(present(verified_s=300.0)),
+    read(present(verified_s=-1e6)),
     CacheFailed(),
 )
 PROBED: tuple[CopyEvent, ...] = (
@@ -142,6 +144,7 @@ VERIFIED: tuple[CopyEvent, ...] = (
     ProbeFailed(Reason.STORE_UNAVAILABLE),
 )
 LAST_PART = 3
+CUT_SHORT = (Phase.OPENING, Phase.TRANSFERRING, Phase.CREATING, Phase.VERIFYING)
 
 
 def fetched(state: State, number: int, at_most: int) -> tuple[CopyEvent, ...]:
@@ -227,6 +230,7 @@ class Copying:
     holding: bool = False
     lost: bool = False
     drained: bool = False
+    overdue: bool = False
     dead: bool = False  # the epoch was read, and differs
     confirmed: bool = False  # the store has said that a right copy is there
     settled: bool = False  # the outcome is durable
@@ -248,6 +252,8 @@ class Copying:
             self.asked = tuple(asked)
         if isinstance(event, DrainBegun):
             self.drained = True
+        if isinstance(event, CopyOverdue):
+            self.overdue = True
         taken = transition(self.state, event)
         self.took, self.state = taken, taken.state
         assert (taken.row is Row.IGNORED) <= isinstance(event, OriginClosed)
@@ -283,7 +289,7 @@ class Copying:
                 self.settled = entry.status is Status.PRESENT or entry.reason in PERMANENT
             case WriteEntry(), EntryRefused():
                 self.lost = True
-            case DropEntry(), _:
+            case DropEntry(token=token), _ if token == self.state.token:
                 self.settled = True
             case ReadEpoch(), EpochRead(epoch=epoch):
                 self.dead = epoch != self.state.epoch
@@ -381,8 +387,10 @@ def happenings(copying: Copying) -> Iterator[tuple[CopyEvent, CopyAction | None]
     """What may happen next, with the action that it answers."""
     if copying.state.phase is Phase.START:
         yield JOB, None
-    if not copying.drained:
+    if not copying.drained and not copying.overdue:  # both at once: the rules under Hypothesis
         yield DrainBegun(), None
+        if copying.state.phase in CUT_SHORT:
+            yield CopyOverdue(), None
     for action in copying.asked:
         if isinstance(action, KeepLease) and copying.state.phase is Phase.DONE:
             continue  # the shell ends the lease's keeping with the copy

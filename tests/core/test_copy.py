@@ -6,75 +6,57 @@ import pytest
 
 from cloud_mirror.actions import (
     Acknowledge,
-    Acquire,
     CloseOrigin,
-    CompleteUpload,
     DeferJob,
-    Draft,
     DropEntry,
-    FetchPart,
-    KeepLease,
-    OpenOrigin,
     ProbeCopy,
-    PutCopy,
     ReadEntry,
     ReadEpoch,
     ReturnJob,
     Slot,
 )
 from cloud_mirror.copy import step, transition
-from cloud_mirror.copy_table import Phase, Row, State
+from cloud_mirror.copy_table import Phase, Row
 from cloud_mirror.entry import Holder
 from cloud_mirror.events import (
     CacheFailed,
-    CleanedUp,
     CopyDiffers,
     CopyFound,
     CopyNotFound,
-    CopyVerified,
-    DrainBegun,
+    CopyOverdue,
     EntryRefused,
     EntryWritten,
     EpochRead,
     FetchFailed,
-    JobReceived,
     JobSettled,
-    LeaseAcquired,
     LeaseDenied,
     LeaseLost,
     OriginClosed,
-    OriginDeclined,
     OriginOpened,
     PartFetched,
     PartUploaded,
     ProbeFailed,
     StoreFailed,
-    UploadCreated,
 )
 from cloud_mirror.policy import MIB
 from cloud_mirror.reason import Reason
 from tests.core.copy_scripts import (
-    ABORT,
     ACQUIRE,
     ACQUIRING,
     CHECKING,
-    COPYING,
     CREATING,
     DELETE,
-    FIRST,
     KEEP,
     OPENING,
     OUTAGE,
-    PART,
     PROBING,
     PUBLISHING,
     PUTTING,
     RECEIVED,
     RECORDING,
     RENEW,
-    REQUEUE,
+    RENEWED_WRONG,
     REQUEUEING,
-    SECOND,
     STOPPING,
     TRANSFERRING,
     UNSURE,
@@ -86,15 +68,12 @@ from tests.core.copy_scripts import (
     record,
 )
 from tests.core.copy_world import (
-    AGEING,
     COPY,
     ERROR,
-    EXPIRING,
     JOB,
     ONE_OF_EACH,
     RULES,
     START,
-    URL,
     answers,
     pending,
     present,
@@ -165,6 +144,7 @@ ROWS: dict[Row, Script] = {
     ),
     Row.VERIFIED: PUBLISHING,
     Row.VERIFY_WRONG: (*VERIFYING, to(CopyDiffers(own=True, detail="size"), DELETE)),
+    Row.RETRACTED: (*RENEWED_WRONG, to(EntryRefused(), DELETE)),
     Row.VERIFY_OTHER: (*VERIFYING, to(CopyDiffers(own=False), ProbeCopy())),
     Row.VERIFY_MISSING: (
         *VERIFYING,
@@ -183,6 +163,7 @@ ROWS: dict[Row, Script] = {
     Row.EPOCH_ALIVE: (*CHECKING, to(EpochRead("e1"))),
     Row.SETTLED: (*PUBLISHING, to(EntryWritten(), Acknowledge()), to(JobSettled())),
     Row.LEASE_LOST: (*UPLOADING, to(LeaseLost(), CloseOrigin())),
+    Row.OVERDUE: (*UPLOADING, to(CopyOverdue(), CloseOrigin())),
     Row.DRAINED: STOPPING,
     Row.IGNORED: (*STOPPING, to(OriginClosed())),
 }
@@ -195,254 +176,6 @@ def test_row(row: Row) -> None:
     taken = transition(before, script[-1].event)
     assert taken.row is row
     play(step, START, script)
-
-
-PURGED = (to(EpochRead("e2"), DELETE), to(CleanedUp(), Acknowledge()))
-LENIENT = replace(START, rules=replace(RULES, allow_close_delimited=True))
-FOURTH = JobReceived(URL, "e1", 4)
-
-VARIANTS: dict[str, tuple[State, Script]] = {
-    "an object without a byte is put": (
-        START,
-        (
-            *TRANSFERRING,
-            to(PartFetched(1, 0, 0, ended=True, sha256="e3"), PutCopy("e1", "mine")),
-        ),
-    ),
-    "a last part without a byte is not sent": (
-        START,
-        (
-            *UPLOADING,
-            to(PartUploaded(1)),
-            to(PartFetched(2, 0, PART, ended=True), CompleteUpload("e1", "u")),
-        ),
-    ),
-    "parts are as large as the length needs": (
-        replace(START, rules=replace(RULES, max_object_bytes=10_000 * 6 * MIB)),
-        (*OPENING, to(OriginOpened(10_000 * 6 * MIB, "", delimited=True), FetchPart(1, 6 * MIB))),
-    ),
-    "the policy allows a body that only the connection ends": (
-        LENIENT,
-        (*OPENING, to(OriginOpened(None, "", delimited=False), FetchPart(1, PART))),
-    ),
-    "a body grows too large": (
-        replace(START, rules=replace(RULES, max_object_bytes=PART - 1)),
-        (
-            *TRANSFERRING,
-            to(FIRST, record(Reason.OBJECT_TOO_LARGE, f"more than {PART} bytes", 30.0)),
-        ),
-    ),
-    "a renewal probes for a copy with more life than the one at hand": (
-        START,
-        (
-            *RECEIVED,
-            to(read(present(life_s=3_600.0)), RENEW),
-            to(LeaseAcquired(), KeepLease(Slot.RENEWAL, "w"), ProbeCopy()),
-            to(CopyFound("e1", AGEING), OpenOrigin()),
-        ),
-    ),
-    "a copy that was not confirmed for long is found again, and renewed": (
-        START,
-        (
-            *RECEIVED,
-            to(read(present(verified_s=300.0)), RENEW),
-            to(LeaseAcquired(), KeepLease(Slot.RENEWAL, "w"), ProbeCopy()),
-            to(CopyFound("e1", COPY), publish("", Slot.RENEWAL)),
-        ),
-    ),
-    "a copy about to expire is renewed beside its entry, which nobody may take": (
-        START,
-        (*RECEIVED, to(read(present(life_s=600.0)), RENEW)),
-    ),
-    "a copy about to expire is not found": (START, (*PROBING, to(CopyFound("e1", EXPIRING), OpenOrigin()))),
-    "a job from before a purge is done where somebody waits for it": (
-        START,
-        (
-            *RECEIVED,
-            to(read(pending(Holder.QUEUED)), ACQUIRE),
-            to(LeaseAcquired(), *KEEP),
-            to(CopyNotFound("e2"), OpenOrigin()),
-        ),
-    ),
-    "a job that names no epoch is never stale": (
-        START,
-        (
-            to(JobReceived(URL, "", 1), ReadEntry()),
-            to(read(None), ACQUIRE),
-            to(LeaseAcquired(), *KEEP),
-            to(CopyNotFound("e2"), OpenOrigin()),
-        ),
-    ),
-    "the origin's wish for a later visit is heeded": (
-        START,
-        (
-            *OPENING,
-            to(
-                OriginDeclined(Reason.ORIGIN_BUSY, 429, retry_after_s=40.0),
-                record(Reason.ORIGIN_BUSY, "", 100.0, 429),
-            ),
-            to(EntryWritten(), DeferJob(40.0)),
-        ),
-    ),
-    "the origin's wish for a much later visit is heeded for an hour": (
-        START,
-        (
-            *OPENING,
-            to(
-                OriginDeclined(Reason.ORIGIN_BUSY, 429, retry_after_s=1e9),
-                record(Reason.ORIGIN_BUSY, "", 3_660.0, 429),
-            ),
-            to(EntryWritten(), DeferJob(3_600.0)),
-        ),
-    ),
-    "a job rests longer with each failure": (
-        START,
-        (
-            to(FOURTH, ReadEntry()),
-            to(read(None), Acquire(Slot.ENTRY, Draft(replace(COPYING.entry, attempt=4), 60.0))),
-            to(LeaseAcquired(), *KEEP),
-            to(ProbeFailed(OUTAGE), record(OUTAGE, "", 100.0, attempt=4)),
-            to(EntryWritten(), DeferJob(40.0)),
-        ),
-    ),
-    "a part that the store does not take ends the copy when the others are in": (
-        START,
-        (
-            *UPLOADING_TWO,
-            to(StoreFailed(OUTAGE, "503", part=1)),
-            to(PartUploaded(2), ABORT),
-            to(CleanedUp(), record(OUTAGE, "503")),
-        ),
-    ),
-    "the first of two faults is the one that is told": (
-        START,
-        (
-            *UPLOADING,
-            to(StoreFailed(OUTAGE, "first", part=1), CloseOrigin()),
-            to(FetchFailed(Reason.ORIGIN_BROKE_OFF, "second"), ABORT),
-            to(CleanedUp(), record(OUTAGE, "first")),
-        ),
-    ),
-    "what comes while the copy stops is thrown away": (
-        START,
-        (*STOPPING, to(SECOND), to(StoreFailed(OUTAGE, part=1), ABORT)),
-    ),
-    "a wrong object is removed and told of": (
-        START,
-        (
-            *VERIFYING,
-            to(CopyDiffers(own=True, detail="size"), DELETE),
-            to(CleanedUp(), record(Reason.CHECKSUM_MISMATCH, "size")),
-        ),
-    ),
-    "an upload that may be open still is aborted before the wrong object is removed": (
-        START,
-        (*UNSURE, to(CopyDiffers(own=True), ABORT), to(CleanedUp(), DELETE)),
-    ),
-    "an upload that may be open still is aborted where another's copy stands": (
-        START,
-        (
-            *UNSURE,
-            to(CopyDiffers(own=False), ABORT),
-            to(CleanedUp(), record(OUTAGE, "the upload may be open still")),
-        ),
-    ),
-    "another's copy is as good": (
-        START,
-        (
-            *VERIFYING,
-            to(CopyDiffers(own=False), ProbeCopy()),
-            to(CopyFound("e1", COPY), publish("")),
-        ),
-    ),
-    "another's copy goes away: one delivery of a job copies once": (
-        START,
-        (
-            *VERIFYING,
-            to(CopyDiffers(own=False), ProbeCopy()),
-            to(CopyNotFound("e1"), record(OUTAGE, "another copy took its place, and went")),
-        ),
-    ),
-    "an object that is there although no reply came is published": (
-        START,
-        (*UNSURE, to(CopyVerified(COPY), publish())),
-    ),
-    "the lease is lost before the store was asked: the job is left alone": (
-        START,
-        (*PROBING, to(LeaseLost()), to(ProbeFailed(OUTAGE))),
-    ),
-    "the store's failure cannot be recorded: the job is left alone": (
-        START,
-        (*PROBING, to(ProbeFailed(OUTAGE), record(OUTAGE)), to(EntryRefused())),
-    ),
-    "the lease is lost: the upload is left alone": (
-        START,
-        (
-            *UPLOADING,
-            to(LeaseLost(), CloseOrigin()),
-            to(FetchFailed(Reason.ORIGIN_BROKE_OFF)),
-            to(PartUploaded(1), ReadEpoch()),
-            to(ProbeFailed(OUTAGE)),
-        ),
-    ),
-    "the lease is lost to a purge: the upload is aborted": (
-        START,
-        (
-            *UPLOADING,
-            to(LeaseLost(), CloseOrigin()),
-            to(FetchFailed(Reason.ORIGIN_BROKE_OFF)),
-            to(PartUploaded(1), ReadEpoch()),
-            to(EpochRead("e2"), ABORT),
-            to(CleanedUp(), DELETE),
-            to(CleanedUp(), Acknowledge()),
-        ),
-    ),
-    "the lease is lost to a purge before anything was written": (
-        START,
-        (
-            *OPENING,
-            to(LeaseLost()),
-            to(OriginOpened(None, "", delimited=True), ReadEpoch()),
-            *PURGED,
-        ),
-    ),
-    "the lease is lost between abort and delete": (
-        START,
-        (*UNSURE, to(CopyDiffers(own=True), ABORT), to(LeaseLost()), to(CleanedUp(), ReadEpoch()), to(EpochRead("e1"))),
-    ),
-    "the lease is lost while the upload is created": (
-        START,
-        (*CREATING, to(LeaseLost()), to(UploadCreated("u"), ReadEpoch()), to(EpochRead("e1"))),
-    ),
-    "the drain leaves the copy that is all but made": (
-        START,
-        (*VERIFYING, to(DrainBegun()), to(CopyVerified(COPY), publish()), to(EntryWritten(), Acknowledge())),
-    ),
-    "the drain gives the job back before anything was written": (
-        START,
-        (*PROBING, to(DrainBegun()), to(CopyNotFound("e1"), REQUEUE), to(EntryRefused(), ReturnJob("e1", 0.0))),
-    ),
-    "the drain gives the job back once the origin has answered": (
-        START,
-        (*OPENING, to(DrainBegun()), to(OriginOpened(None, "", delimited=True), REQUEUE)),
-    ),
-    "a lost lease counts for more than the drain": (
-        START,
-        (
-            *UPLOADING,
-            to(LeaseLost(), CloseOrigin()),
-            to(DrainBegun()),
-            to(FetchFailed(Reason.ORIGIN_BROKE_OFF)),
-            to(PartUploaded(1), ReadEpoch()),
-        ),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_variant(name: str) -> None:
-    state, script = VARIANTS[name]
-    play(step, state, script)
 
 
 def test_walk_reaches_every_row_and_phase() -> None:

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from cloud_mirror.actions import CopyAction, FetchPart, KeepLease, OpenOrigin, ProbeCopy
 from cloud_mirror.copy_table import Phase
-from cloud_mirror.events import CopyFound, DrainBegun, JobReceived, LeaseLost, OriginOpened, PartFetched
+from cloud_mirror.events import CopyFound, CopyOverdue, DrainBegun, JobReceived, LeaseLost, OriginOpened, PartFetched
 from cloud_mirror.policy import MIB
 from cloud_mirror.reason import Reason
 from tests.core.copy_world import COPY, RULES, START, URL, Copying, answers
@@ -60,6 +60,11 @@ class Copies(RuleBasedStateMachine):
     @rule()
     def lose(self) -> None:
         self.copying.feed(LeaseLost(), next(each for each in self.copying.asked if isinstance(each, KeepLease)))
+
+    @precondition(lambda self: bool([each for each in self.copying.asked if isinstance(each, KeepLease)]))
+    @rule()
+    def take_too_long(self) -> None:
+        self.copying.feed(CopyOverdue())
 
     @rule()
     def drain(self) -> None:

@@ -6,25 +6,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_mirror.actions import ExtendVisibility, RenewLease, ReportLeaseLost, Slot, WaitForTick
-from cloud_mirror.events import (
-    CacheFailed,
-    EntryRefused,
+from cloud_mirror.actions import Slot
+from cloud_mirror.events import CacheFailed, CopyOverdue, EntryRefused, LeaseLost
+from cloud_mirror.lease import (
+    ExtendVisibility,
     KeepingBegun,
     LeaseEvent,
     LeaseRenewed,
+    Phase,
     QueueFailed,
+    RenewLease,
+    Report,
+    Reported,
+    State,
     TickCame,
     VisibilityExtended,
+    WaitForTick,
+    step,
 )
-from cloud_mirror.lease import Phase, State, step
 from tests.core.scripts import Script, play, to
 
-START = State(Slot.ENTRY, "w", lease_s=60.0, visibility_s=90.0)
-RENEW, EXTEND, LOST = RenewLease(Slot.ENTRY, "w", 60.0), ExtendVisibility(90.0), ReportLeaseLost()
+START = State(Slot.ENTRY, "w", lease_s=60.0, visibility_s=90.0, max_copy_s=3_600.0)
+RENEW, EXTEND, LOST = RenewLease(Slot.ENTRY, "w", 60.0), ExtendVisibility(90.0), Report(LeaseLost())
 
 RESTING: Script = (to(KeepingBegun(100.0), WaitForTick(20.0)),)
 RENEWING: Script = (*RESTING, to(TickCame(120.0), RENEW))
+OVERDUE: Script = (
+    to(KeepingBegun(100.0), WaitForTick(20.0)),
+    to(TickCame(120.0), RENEW),
+    to(LeaseRenewed(3_690.0), EXTEND),
+    to(VisibilityExtended(), WaitForTick(20.0)),
+    to(TickCame(3_700.0), Report(CopyOverdue())),
+)
 EXTENDING: Script = (*RENEWING, to(LeaseRenewed(120.0), EXTEND))
 FAILING: Script = (*RENEWING, to(CacheFailed(), EXTEND), to(QueueFailed(), WaitForTick(20.0)))
 
@@ -57,6 +70,20 @@ STORIES: dict[str, tuple[State, Script]] = {
         ),
     ),
     "a worker that was paused past its lease renews nothing": (START, (*RESTING, to(TickCame(170.0), LOST))),
+    "a copy that takes too long is told so once, and keeps its lease": (
+        START,
+        (
+            *OVERDUE,
+            to(Reported(), RENEW),
+            to(LeaseRenewed(3_700.0), EXTEND),
+            to(VisibilityExtended(), WaitForTick(20.0)),
+            to(TickCame(3_720.0), RENEW),
+        ),
+    ),
+    "a copy is not told too soon": (
+        replace(START, max_copy_s=20.5),
+        (*RENEWING,),
+    ),
     "a renewal counts from when it was asked for": (
         START,
         (
@@ -75,6 +102,8 @@ EDGES: tuple[tuple[str, Script], ...] = (
     ("extended", (*EXTENDING, to(VisibilityExtended(), WaitForTick(20.0)))),
     ("queue unavailable", (*EXTENDING, to(QueueFailed(), WaitForTick(20.0)))),
     ("refused", (*RENEWING, to(EntryRefused(), LOST))),
+    ("the copy takes too long", OVERDUE),
+    ("reported", (*OVERDUE, to(Reported(), RENEW))),
     ("too little is left", (*RESTING, to(TickCame(170.0), LOST))),
 )
 """Every line of the machine's table, as the end of a script; the diagram is drawn from these."""
@@ -99,6 +128,8 @@ def answers(action: object) -> tuple[type[LeaseEvent], ...]:
             return (LeaseRenewed, EntryRefused, CacheFailed)
         case ExtendVisibility():
             return (VisibilityExtended, QueueFailed)
+        case Report(CopyOverdue()):
+            return (Reported,)
     return ()
 
 
@@ -110,6 +141,7 @@ EVENTS: tuple[LeaseEvent, ...] = (
     CacheFailed(),
     VisibilityExtended(),
     QueueFailed(),
+    Reported(),
 )
 
 
@@ -126,14 +158,18 @@ def test_an_event_is_ignored_exactly_when_nothing_asked_for_it() -> None:
             assert (step(state, event) == (state, ())) == (type(event) not in legal), (state, event)
 
 
-@given(data=st.data(), lease_s=st.floats(3.0, 600.0), visibility_s=st.floats(3.0, 600.0))
-def test_a_loss_is_told_once_and_in_time(data: st.DataObject, lease_s: float, visibility_s: float) -> None:
+@given(
+    data=st.data(), lease_s=st.floats(3.0, 600.0), visibility_s=st.floats(3.0, 600.0), max_copy_s=st.floats(1.0, 1e4)
+)
+def test_a_loss_is_told_once_and_in_time(
+    data: st.DataObject, lease_s: float, visibility_s: float, max_copy_s: float
+) -> None:
     """Any answers, each of the two within a twenty-fifth of the lease: a twelfth together, and time to spare."""
-    state = State(Slot.RENEWAL, "w", lease_s, visibility_s)
+    state = State(Slot.RENEWAL, "w", lease_s, visibility_s, max_copy_s)
     now_s = whole_until_s = 0.0
     events: list[LeaseEvent] = [KeepingBegun(now_s)]
     whole_until_s = lease_s
-    reports = 0
+    reports = overdue = 0
     for _ in range(60):
         if not events:
             break
@@ -144,7 +180,11 @@ def test_a_loss_is_told_once_and_in_time(data: st.DataObject, lease_s: float, vi
                 assert 0 < for_s <= min(lease_s, visibility_s) / 3
                 now_s += for_s
                 events.append(TickCame(now_s))
-            case ReportLeaseLost():
+            case Report(CopyOverdue()):
+                overdue += 1
+                assert now_s >= max_copy_s
+                events.append(Reported())
+            case Report():
                 reports += 1
                 assert now_s < whole_until_s, "told too late"
             case action:
@@ -156,5 +196,6 @@ def test_a_loss_is_told_once_and_in_time(data: st.DataObject, lease_s: float, vi
                     events.append(LeaseRenewed(asked_at_s))
                 else:
                     events.append(kind())  # type: ignore[call-arg]  # the others that answer these two say nothing
+    assert overdue == state.overdue
     assert reports == (state.phase is Phase.LOST)
     assert now_s < whole_until_s

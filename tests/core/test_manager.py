@@ -27,7 +27,7 @@ POLICY = Policy(
     server=ServerPolicy(start_wait_s=1.0, poll_s=2.0, claim_lease_s=3.0, negative_s=4.0, verify_s=5.0, max_waiters=2),
     queue=QueuePolicy(patience_s=6.0, visibility_timeout_s=7),
     source=SourcePolicy(max_object_bytes=8, allow_close_delimited=True),
-    worker=WorkerPolicy(lease_s=9.0, concurrency=10),
+    worker=WorkerPolicy(lease_s=9.0, max_copy_s=13.0, concurrency=10),
     pools=(POOL,),
 )
 MANAGER = CacheManager(POLICY, POOL, lambda key: f"https://store.example/{key}")
@@ -42,7 +42,7 @@ def test_the_machines_have_the_settings() -> None:
     assert MANAGER.copy("w", "c") == copy_table.State(
         copy_table.Rules(plan, 9.0, 6.0, 4.0, 5.0, 11.0, 12.0, 8, allow_close_delimited=True), "w", "c"
     )
-    assert MANAGER.lease(Slot.RENEWAL, "w") == lease.State(Slot.RENEWAL, "w", 9.0, 7)
+    assert MANAGER.lease(Slot.RENEWAL, "w") == lease.State(Slot.RENEWAL, "w", 9.0, 7, 13.0)
 
 
 def test_the_pool_has_its_names() -> None:
@@ -72,6 +72,8 @@ def test_redirects(response: Response, status: int, location: str, mark: str) ->
     [
         (Refuse(Reason.HOP_NOT_ALLOWED, 403), None),
         (Refuse(Reason.ORIGIN_ERROR, 503), None),
+        (Refuse(Reason.ORIGIN_BUSY, 429, 119.5), "120"),
+        (Refuse(Reason.ORIGIN_ERROR, 503, 0.2), "1"),
         (Refuse(Reason.STORE_UNAVAILABLE, 503), "2"),
     ],
 )

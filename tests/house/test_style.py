@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -119,6 +120,11 @@ def test_every_file_keeps_the_rule(rule: Rule) -> None:
     assert Path("core/cloud_mirror/keys.py") in paths  # otherwise this looks at the wrong place
     found = [line for path in paths for line in rule(path, (ROOT / path).read_text())]
     assert not found, "\n".join(found)
+
+
+def test_the_source_distribution_holds_every_tree() -> None:
+    packed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["sdist"]
+    assert {path.parts[0] for path in python_files()} <= set(packed["include"])
 
 
 def test_what_is_not_python_is_at_home_anywhere() -> None:

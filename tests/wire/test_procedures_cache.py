@@ -16,8 +16,8 @@ from cloud_mirror.events import (
     EntryWritten,
     LeaseAcquired,
     LeaseDenied,
-    LeaseRenewed,
 )
+from cloud_mirror.lease import LeaseRenewed
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.calls import Procedure, RedisRefusal
 from cloud_mirror.wire.procedures import cache

@@ -9,20 +9,15 @@ from cloud_mirror.actions import (
     Claim,
     Draft,
     DropEverything,
-    ExtendVisibility,
-    LeaseAction,
     ProbeCopy,
     ReadEntry,
     RedirectAction,
-    RenewLease,
-    ReportLeaseLost,
     RequestRefresh,
     Respond,
     SendJob,
     Slot,
     Sweep,
     ToOrigin,
-    WaitForTick,
     WriteEntry,
     WriteEpoch,
 )
@@ -36,12 +31,20 @@ from cloud_mirror.events import (
     EntryWritten,
     EpochWritten,
     JobSent,
-    LeaseRenewed,
+    LeaseLost,
     OriginApproved,
     RedirectEvent,
     RefreshRequested,
     Swept,
+)
+from cloud_mirror.lease import (
+    ExtendVisibility,
+    LeaseAction,
+    LeaseRenewed,
+    RenewLease,
+    Report,
     VisibilityExtended,
+    WaitForTick,
 )
 from cloud_mirror.purge import Phase
 from cloud_mirror.reason import Reason
@@ -113,7 +116,7 @@ def test_each_action_of_the_lease_machine() -> None:
     assert script.said == ["touch renewal if held w"]
     assert Script(scripted(False)).run(lease.perform(SERVICES, URL, "r", renew)) == EntryRefused()
     assert Script(DONE).run(lease.perform(SERVICES, URL, "r", ExtendVisibility(60.0))) == VisibilityExtended()
-    others: list[LeaseAction] = [WaitForTick(1.0), ReportLeaseLost()]
+    others: list[LeaseAction] = [WaitForTick(1.0), Report(LeaseLost())]
     for action in others:
         with pytest.raises(AssertionError, match="the shell's to do"):
             Script().run(lease.perform(SERVICES, URL, "r", action))

@@ -62,6 +62,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "store_timeout_s": (0.001, 3_600),
     "poll_s": (0.001, 3_600),
     "progress_s": (0.001, 3_600),
+    "max_copy_s": (1, 43_200),  # SQS hides a message for 12 hours in all
 }
 _ANY: Final = (0.0, 1e15)
 _DATABASE: Final = re.compile(r"/?|/[0-9]{1,5}")

@@ -18,13 +18,11 @@ from cloud_mirror.actions import (
     CopyAction,
     DeferJob,
     KeepLease,
-    LeaseAction,
-    ReportLeaseLost,
     ReturnJob,
-    WaitForTick,
 )
 from cloud_mirror.copy_table import Phase, State
-from cloud_mirror.events import CopyEvent, DrainBegun, JobReceived, KeepingBegun, LeaseEvent, LeaseLost, TickCame
+from cloud_mirror.events import CopyEvent, DrainBegun, JobReceived
+from cloud_mirror.lease import KeepingBegun, LeaseAction, LeaseEvent, Report, Reported, TickCame, WaitForTick
 from cloud_mirror.message import Job, MessageError
 from cloud_mirror.wire.calls import CloseBody, Procedure
 from cloud_mirror.wire.cargo import Cargo, Lease
@@ -92,15 +90,15 @@ class Copy:
         state, actions = lease.step(state, KeepingBegun(self._acquiring_s))
         while actions:
             (action,) = actions
-            if isinstance(action, ReportLeaseLost):
-                self.tell(LeaseLost())
-                return
             state, actions = lease.step(state, await self._answer(action))
 
     async def _answer(self, action: LeaseAction) -> LeaseEvent:
         if isinstance(action, WaitForTick):
             await trio.sleep(action.for_s)
             return TickCame(trio.current_time())
+        if isinstance(action, Report):
+            self.tell(action.event)
+            return Reported()
         cargo = self.cargo
         return await self._runtime.perform(lease_procedures.perform(self._services, cargo.url, cargo.receipt, action))
 

@@ -15,8 +15,8 @@ from cloud_mirror.events import (
     EntryWritten,
     LeaseAcquired,
     LeaseDenied,
-    LeaseRenewed,
 )
+from cloud_mirror.lease import LeaseRenewed
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.calls import GetMonotonicTime, GetNoticeSequence, Procedure
 from cloud_mirror.wire.redis import Change, Unavailable

@@ -18,9 +18,8 @@ from cloud_mirror.events import (
     JobSent,
     JobSettled,
     ProbeFailed,
-    QueueFailed,
-    VisibilityExtended,
 )
+from cloud_mirror.lease import QueueFailed, VisibilityExtended
 from cloud_mirror.message import Job, MessageError, from_body, to_body
 from cloud_mirror.reason import Reason
 from cloud_mirror.redirect import MARGIN_OF_LIFE_S

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from cloud_mirror.actions import ExtendVisibility, LeaseAction, RenewLease
-from cloud_mirror.events import LeaseEvent
+from cloud_mirror.lease import ExtendVisibility, LeaseAction, LeaseEvent, RenewLease
 from cloud_mirror.wire.calls import Procedure
 from cloud_mirror.wire.procedures import cache, jobs
 from cloud_mirror.wire.services import PoolServices
