@@ -60,7 +60,8 @@ class CacheManager:
 
     def lease(self, slot: Slot, token: str) -> lease.State:
         """The keeping of a lease that a copy has just acquired."""
-        return lease.State(slot, token, self.copy_rules.lease_s, self.policy.queue.visibility_timeout_s)
+        worker, queue = self.policy.worker, self.policy.queue
+        return lease.State(slot, token, worker.lease_s, queue.visibility_timeout_s, worker.max_copy_s)
 
     def entry_key(self, url: str) -> str:
         """The Redis key of the URL's entry; notices of it carry the same."""
