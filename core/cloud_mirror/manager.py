@@ -6,14 +6,17 @@ machine's `Response` into the HTTP answer, where the Location is computed from p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from cloud_mirror import copy_table, keys, lease, redirect_table
-from cloud_mirror.actions import Refuse, Response, Slot, ToCopy, ToOrigin
+from cloud_mirror.actions import Response, Slot, ToCopy, ToOrigin
 from cloud_mirror.http_api import Answer, Outcome, problem, redirect_answer
 from cloud_mirror.plan import plan_for
-from cloud_mirror.policy import OnDeadline, Policy, PoolPolicy
+from cloud_mirror.policy import Policy, PoolPolicy
 from cloud_mirror.reason import Reason
+from cloud_mirror.redirect import OUTAGE_RETRY_S
+from cloud_mirror.responses import without_copy
 
 
 class CacheManager:
@@ -93,11 +96,11 @@ class CacheManager:
             case ToOrigin(reason):
                 return redirect_answer(url, Outcome.ORIGIN, reason)
             case _:
-                again = response.reason.status == Reason.CACHE_UNAVAILABLE.status
-                headers = (("Retry-After", "2"),) if again else ()
+                again_in_s = response.again_in_s
+                if again_in_s is None and response.reason.status == Reason.CACHE_UNAVAILABLE.status:
+                    again_in_s = OUTAGE_RETRY_S
+                headers = () if again_in_s is None else (("Retry-After", str(math.ceil(again_in_s))),)
                 return problem(response.reason, status=response.status, headers=headers)
 
     def _without_copy(self, reason: Reason) -> Response:
-        if self.policy.server.on_deadline is OnDeadline.FAIL:
-            return Refuse(reason, reason.status)
-        return ToOrigin(reason)
+        return without_copy(self.policy.server.on_deadline, reason)

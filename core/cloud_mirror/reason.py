@@ -113,3 +113,6 @@ PERMANENT = NOT_ALLOWED | {
     Reason.OBJECT_TOO_LARGE,
 }
 """Trying the copy again would give the same: the job is acknowledged, not given back."""
+
+LASTING = frozenset({Reason.LENGTH_UNKNOWN, Reason.OBJECT_TOO_LARGE})
+"""What an object that does not change will be found to be as often as it is asked for."""

@@ -65,12 +65,16 @@ from cloud_mirror.events import (
 )
 from cloud_mirror.http_api import Outcome
 from cloud_mirror.policy import OnDeadline
-from cloud_mirror.reason import NEGATIVE, NOT_ALLOWED, Reason
+from cloud_mirror.reason import LASTING, NEGATIVE, NOT_ALLOWED, Reason
 from cloud_mirror.redirect_table import Phase, Row, Rules, State, Transition
+from cloud_mirror.responses import declined, refusal, without_copy
 from cloud_mirror.waiters import NOBODY, Waiters
 
 OUTAGE_RETRY_S = 2.0
 """When an error that only says "store or queue unavailable" is due: soon, for the outage may be short."""
+
+LONGEST_NO_S = 3600.0
+"""The longest that an origin is not asked again, whatever it says."""
 
 AHEAD_S = 1.0
 """How far a moment in an entry may lie ahead of Redis's clock, which a failover may set back, and yet be believed."""
@@ -168,13 +172,13 @@ def _on_error(state: State, read: EntryRead, entry: Entry) -> Transition:
         return _claim(Row.READ_DUE, state, read)
     if reason in NEGATIVE:
         known = replace(state, unknown=False)
-        return _finish(Row.READ_NEGATIVE, known, _refuse(reason, entry.origin_status))
+        return _finish(Row.READ_NEGATIVE, known, refusal(reason, entry.origin_status, due_in_s))
     if due_in_s > rules.start_wait_s:
-        said = _tell(state.requests, _to_origin(rules, reason))
+        said = _tell(state.requests, without_copy(rules.on_deadline, reason))
         return _wait(Row.READ_ERROR, replace(state, requests=NOBODY), due_in_s, *said)
     due_s = read.now_s + due_in_s
     hurried, staying = state.requests.parted(lambda request: request.deadline_s < due_s)
-    said = _tell(hurried, _to_origin(rules, reason))
+    said = _tell(hurried, without_copy(rules.on_deadline, reason))
     return _wait(Row.READ_DUE_SOON, replace(state, requests=staying), min(rules.poll_s, due_in_s), *said)
 
 
@@ -271,7 +275,7 @@ def _on_probe_alone(state: State, event: CopyFound | CopyNotFound | ProbeFailed)
                 return _read(Row.ALONE_NOT_FOUND, state)
             return _move(Row.ALONE_NOT_FOUND, state, Phase.VALIDATING_ALONE, CheckOrigin())
         case _:
-            return _finish(Row.ALONE_FAILED, state, _to_origin(state.rules, event.reason))
+            return _finish(Row.ALONE_FAILED, state, without_copy(state.rules.on_deadline, event.reason))
 
 
 def _on_origin(state: State, event: OriginApproved | OriginDeclined) -> Transition:
@@ -279,16 +283,24 @@ def _on_origin(state: State, event: OriginApproved | OriginDeclined) -> Transiti
     alone = state.phase is Phase.VALIDATING_ALONE
     match event:
         case OriginApproved() if alone:
-            return _finish(Row.ALONE_APPROVED, state, _to_origin(state.rules, Reason.CACHE_UNAVAILABLE))
+            return _finish(Row.ALONE_APPROVED, state, without_copy(state.rules.on_deadline, Reason.CACHE_UNAVAILABLE))
         case OriginApproved():
             return _move(Row.ORIGIN_APPROVED, state, Phase.SENDING, SendJob(state.epoch))
-        case OriginDeclined(reason, status) if alone:
-            return _finish(Row.ALONE_DECLINED, state, _declined(state.rules, reason, status))
+        case OriginDeclined(reason, status, _, retry_after_s) if alone:
+            response = declined(state.rules.on_deadline, reason, status, retry_after_s)
+            return _finish(Row.ALONE_DECLINED, state, response)
         case _:
             row = Row.ORIGIN_UNREACHABLE
             if event.reason in NEGATIVE:
                 row = Row.ORIGIN_NOT_ALLOWED if event.reason in NOT_ALLOWED else Row.ORIGIN_NEGATIVE
-            return _record(row, state, event.reason, event.detail, state.rules.negative_s, event.status)
+            return _record(row, state, event.reason, event.detail, _no_for_s(state.rules, event), event.status)
+
+
+def _no_for_s(rules: Rules, no: OriginDeclined) -> float:
+    """How long the origin is not asked again: as long as it asks for, within bounds, or as it will say the same."""
+    if no.reason in LASTING:
+        return LONGEST_NO_S
+    return max(rules.negative_s, min(no.retry_after_s or 0.0, LONGEST_NO_S))
 
 
 def present(url: str, token: str, epoch: str, size: int, etag: str, copy_id: str, sha256: str) -> Entry:
@@ -298,26 +310,9 @@ def present(url: str, token: str, epoch: str, size: int, etag: str, copy_id: str
     )
 
 
-def _refuse(reason: Reason, status: int | None) -> Refuse:
-    """The answer to a URL that its origin, or the policy, says no to: the origin's own status where it is one."""
-    own = reason in (Reason.ORIGIN_ERROR, Reason.ORIGIN_BUSY, Reason.ORIGIN_NOT_FOUND, Reason.ORIGIN_GONE)
-    return Refuse(reason, status if own and status is not None else reason.status)
-
-
-def _to_origin(rules: Rules, reason: Reason) -> Response:
-    """Send a client to the origin, or refuse it where the policy is to fail; what is not allowed is refused always."""
-    if rules.on_deadline is OnDeadline.FAIL or reason in NOT_ALLOWED:
-        return Refuse(reason, reason.status)
-    return ToOrigin(reason)
-
-
-def _declined(rules: Rules, reason: Reason, status: int | None) -> Response:
-    return _refuse(reason, status) if reason in NEGATIVE else _to_origin(rules, reason)
-
-
 def _at_deadline(state: State) -> Response:
     """What a request gets whose time is up; a "no" that is being recorded is said already."""
-    return state.reply if isinstance(state.reply, Refuse) else _to_origin(state.rules, Reason.DEADLINE)
+    return state.reply if isinstance(state.reply, Refuse) else without_copy(state.rules.on_deadline, Reason.DEADLINE)
 
 
 def _move(row: Row, state: State, phase: Phase, action: RedirectAction) -> Transition:
@@ -350,7 +345,7 @@ def _record(
     """Write down, for a while, why there is no copy; then say so."""
     error = Entry(Status.ERROR, state.claim_token, state.url, reason=reason, detail=detail, origin_status=status)
     draft = Draft(error, retry_in_s + MARGIN_OF_LIFE_S, retry_in_s=retry_in_s)
-    state = replace(_covering(state), reply=_declined(state.rules, reason, status))
+    state = replace(_covering(state), reply=declined(state.rules.on_deadline, reason, status, retry_in_s))
     return _move(row, state, Phase.RECORDING, WriteEntry(draft, state.claim_token))
 
 
@@ -390,5 +385,5 @@ def _leave(row: Row, state: State, request_id: int, response: Response | None) -
 
 def _drain(state: State) -> Transition:
     """Every request is answered now."""
-    reply = state.reply if isinstance(state.reply, Refuse) else _to_origin(state.rules, Reason.DRAINING)
+    reply = state.reply if isinstance(state.reply, Refuse) else without_copy(state.rules.on_deadline, Reason.DRAINING)
     return Transition(Row.DRAINED, replace(state, requests=NOBODY), _tell(state.requests, reply))

@@ -151,7 +151,7 @@ ROWS: dict[Row, Script] = {
     Row.READ_FOR_NOBODY: (*JOINED, to(RequestAbandoned(0)), to(read(None))),
     Row.READ_NEGATIVE: (
         *JOINED,
-        to(read(error(Reason.ORIGIN_ERROR, 5.0, 503)), say(Refuse(Reason.ORIGIN_ERROR, 503))),
+        to(read(error(Reason.ORIGIN_ERROR, 5.0, 503)), say(Refuse(Reason.ORIGIN_ERROR, 503, 5.0))),
     ),
     Row.READ_ERROR: (*JOINED, to(read(TIMEOUT), say(ToOrigin(Reason.ORIGIN_TIMEOUT)))),
     Row.READ_DUE_SOON: (*JOINED, to(read(OUTAGE), WAIT)),
@@ -195,7 +195,7 @@ ROWS: dict[Row, Script] = {
     Row.JOB_SENT: (*SENDING, to(JobSent(), write(QUEUED))),
     Row.JOB_FAILED: (*SENDING, to(JobFailed("no"), write(failed(Reason.QUEUE_UNAVAILABLE, 2.0, "no")))),
     Row.MARKED: (*SENDING, to(JobSent(), write(QUEUED)), to(EntryRefused(), ReadEntry())),
-    Row.RECORDED: (*RECORDING, to(CacheFailed(), say(Refuse(Reason.ORIGIN_ERROR, 503)))),
+    Row.RECORDED: (*RECORDING, to(CacheFailed(), say(Refuse(Reason.ORIGIN_ERROR, 503, 30.0)))),
     Row.CHANGE_DUE: (*WAITING, to(ChangeDue(), ReadEntry())),
     Row.IGNORED: (*WAITING, to(JobSent())),
 }
@@ -440,6 +440,37 @@ def test_the_origin_has_half_of_the_claim_from_before_it_was_made() -> None:
     late = replace(read(None), now_s=400.0)
     probing = (to(late, Claim(None, "t-1", 20.0)), to(ClaimWon(), ProbeCopy()))
     play(step, START, (*JOINED, *probing, to(CopyNotFound("e1"), CheckOrigin(by_s=410.0))))
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "asked_for_s", "kept_s"),
+    [
+        (Reason.ORIGIN_BUSY, 429, 120.0, 120.0),
+        (Reason.ORIGIN_ERROR, 503, 120.0, 120.0),
+        (Reason.ORIGIN_BUSY, 429, 5.0, 30.0),
+        (Reason.ORIGIN_BUSY, 429, None, 30.0),
+        (Reason.ORIGIN_ERROR, 503, 86_400.0, 3_600.0),
+    ],
+)
+def test_an_origin_that_asks_for_time_is_given_it(
+    reason: Reason, status: int, asked_for_s: float | None, kept_s: float
+) -> None:
+    busy = to(OriginDeclined(reason, status, "", asked_for_s), write(failed(reason, kept_s, "", status)))
+    play(step, START, (*VALIDATING, busy, to(EntryWritten(), say(Refuse(reason, status, kept_s)))))
+    known = error(reason, kept_s - 0.5, status)
+    play(step, START, (*JOINED, to(read(known), say(Refuse(reason, status, kept_s - 0.5)))))
+
+
+def test_without_a_cache_a_client_is_told_what_the_origin_asks_for() -> None:
+    busy = OriginDeclined(Reason.ORIGIN_BUSY, 429, "", 120.0)
+    play(step, START, (*VALIDATING_ALONE, to(busy, say(Refuse(Reason.ORIGIN_BUSY, 429, 120.0)))))
+
+
+def test_what_is_too_large_is_so_for_longer() -> None:
+    too_large = to(
+        OriginDeclined(Reason.OBJECT_TOO_LARGE, 200), write(failed(Reason.OBJECT_TOO_LARGE, 3_600.0, "", 200))
+    )
+    play(step, START, (*VALIDATING, too_large, to(EntryWritten(), say(ToOrigin(Reason.OBJECT_TOO_LARGE)))))
 
 
 def test_a_reply_in_the_future_of_the_clock_is_no_age() -> None:

@@ -285,6 +285,16 @@ def test_what_the_origin_says_no_to_is_not_copied(mirror: Mirror, origin: Origin
     assert mirror.depth() == (0, 0)
 
 
+def test_an_origin_that_asks_for_time_is_not_asked_again_meanwhile(mirror: Mirror, origin: Origin) -> None:
+    url = origin.put("/busy", status=429, headers={"Retry-After": "120"})
+    assert mirror.shell.redirect(url) == Refuse(Reason.ORIGIN_BUSY, 429, 120.0)
+    again = mirror.shell.redirect(url)
+    assert isinstance(again, Refuse)
+    assert again.again_in_s is not None
+    assert 0.0 < again.again_in_s <= 120.0
+    assert origin.count("HEAD", "/busy") == 1
+
+
 def test_redirects_and_a_head_that_lies_lead_to_the_object(mirror: Mirror, origin: Origin) -> None:
     origin.put("/real", b"body", head_status=403)
     url = origin.put("/a", redirect_to="/b?x=1")

@@ -1,0 +1,29 @@
+"""What a request is told where there is no copy for it: to go to the origin, or that there is nothing to be had."""
+
+from __future__ import annotations
+
+from cloud_mirror.actions import Refuse, Response, ToOrigin
+from cloud_mirror.policy import OnDeadline
+from cloud_mirror.reason import NEGATIVE, NOT_ALLOWED, Reason
+
+
+def refusal(reason: Reason, status: int | None, again_in_s: float | None) -> Refuse:
+    """The answer to a URL that its origin, or the policy, says no to: the origin's own status where it is one.
+
+    An origin that failed, or that asks for fewer requests, may say something else in `again_in_s` (None: not known).
+    """
+    passing = reason in (Reason.ORIGIN_ERROR, Reason.ORIGIN_BUSY)
+    own = passing or reason in (Reason.ORIGIN_NOT_FOUND, Reason.ORIGIN_GONE)
+    return Refuse(reason, status if own and status is not None else reason.status, again_in_s if passing else None)
+
+
+def without_copy(on_deadline: OnDeadline, reason: Reason) -> Response:
+    """Send a client to the origin, or refuse it where the policy is to fail; what is not allowed is refused always."""
+    if on_deadline is OnDeadline.FAIL or reason in NOT_ALLOWED:
+        return Refuse(reason, reason.status)
+    return ToOrigin(reason)
+
+
+def declined(on_deadline: OnDeadline, reason: Reason, status: int | None, again_in_s: float | None) -> Response:
+    """What follows for a client where there will be no copy for now."""
+    return refusal(reason, status, again_in_s) if reason in NEGATIVE else without_copy(on_deadline, reason)
