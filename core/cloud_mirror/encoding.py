@@ -10,10 +10,11 @@ from urllib.parse import quote, unquote_to_bytes
 from cloud_mirror.reason import Reason
 from cloud_mirror.source import SourceError
 
-__all__ = ["decode_path_url", "encode_path_url"]
+__all__ = ["decode_path_url", "encode_path_url", "is_base64url"]
 
 _BROKEN_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _BASE64: Final = re.compile(r"([A-Za-z0-9+/_-]+)={0,2}\Z")
+_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+={0,2}\Z")
 _RAW_START: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/+")
 
 
@@ -42,6 +43,11 @@ def decode_path_url(raw: str) -> str:
         detail = "The URL in the path has bare slashes: percent-encode all of it."
         raise SourceError(Reason.URL_RAW, detail, encode_path_url(whole))
     return text
+
+
+def is_base64url(raw: str) -> bool:
+    """Whether that part of a path is as base64url has it (RFC 4648, 5): decoding the path changes nothing of it."""
+    return _BASE64URL.match(raw) is not None
 
 
 def _decode_base64(text: str) -> str:

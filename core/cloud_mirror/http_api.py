@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from cloud_mirror.encoding import decode_path_url, encode_path_url
+from cloud_mirror.encoding import decode_path_url, encode_path_url, is_base64url
 from cloud_mirror.policy import Policy
 from cloud_mirror.reason import Reason
 from cloud_mirror.source import SourceError, SourceRules, SourceUrl, parse_source
@@ -90,6 +90,9 @@ class MetricsRoute:
 
 Route: TypeAlias = RedirectRoute | PurgeRoute | PingRoute | HealthRoute | ReadyRoute | MetricsRoute
 
+_DECODED: Final = (
+    "The server around this mirror decodes paths: write the URL in base64url, which that cannot change."
+)
 _READ: Final = ("GET", "HEAD")
 _PLAIN_ROUTES: Final[Mapping[str, Route]] = {
     "/v1/ping": PingRoute(),
@@ -110,13 +113,16 @@ class Api:
         self._max_url_bytes = policy.source.max_url_bytes
         self._admin_token = policy.admin_token
 
-    def route(self, method: str, raw_target: str, headers: Sequence[tuple[str, str]]) -> Route | Answer:
+    def route(
+        self, method: str, raw_target: str, headers: Sequence[tuple[str, str]], decoded: bool = False
+    ) -> Route | Answer:
         """What the request asks for, or the answer that refuses it.
 
         `raw_target` is the request target as it came (RFC 9112, 3.2, in origin or absolute form), bytes beyond ASCII as
-        UTF-8 or as surrogate escapes.
+        UTF-8 or as surrogate escapes. `decoded`: it is not, for a server in front has decoded the path once already,
+        and what an escape in it was can no longer be told. Then only base64url is taken, which has no escapes.
         """
-        path, mark, query = _origin_form(raw_target).partition("?")
+        path, mark, query = origin_form(raw_target).partition("?")
         if path in _PLAIN_ROUTES:
             return _PLAIN_ROUTES[path] if method in _READ else _wrong_method(_READ)
         segments = path.split("/", 5)
@@ -132,6 +138,8 @@ class Api:
         if refusal:
             return refusal
         try:
+            if decoded and not is_base64url(raw_url):
+                raise SourceError(Reason.URL_UNDECODABLE, _DECODED)
             if mark:
                 raise _query_error(raw_url, query)
             url_text = decode_path_url(raw_url)
@@ -212,7 +220,7 @@ def ready_answer(parts: Mapping[str, bool]) -> Answer:
     return json_answer(200 if ready else 503, {"ready": ready, "parts": dict(parts)})
 
 
-def _origin_form(raw_target: str) -> str:
+def origin_form(raw_target: str) -> str:
     """The target without scheme and authority, which count for nothing here (RFC 9112, 3.2.2)."""
     absolute = _ABSOLUTE_FORM.match(raw_target)
     return raw_target[absolute.end() :] if absolute else raw_target

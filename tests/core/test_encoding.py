@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cloud_mirror.encoding import decode_path_url, encode_path_url
+from cloud_mirror.encoding import decode_path_url, encode_path_url, is_base64url
 from cloud_mirror.reason import Reason
 from cloud_mirror.source import SourceError
 
@@ -90,3 +90,11 @@ def test_decoding_fails_only_in_its_own_way(raw: str) -> None:
         decode_path_url(raw)
     except SourceError as error:
         assert error.reason in (Reason.URL_RAW, Reason.URL_UNDECODABLE)  # noqa: PT017  # most texts raise nothing else
+
+
+@pytest.mark.parametrize(
+    ("raw", "fits"),
+    [("aHR0", True), ("a-_9==", True), ("a===", False), ("a+b", False), ("a/b", False), ("a%3D", False), ("", False)],
+)
+def test_base64url_is_known_by_its_alphabet(raw: str, fits: bool) -> None:
+    assert is_base64url(raw) is fits

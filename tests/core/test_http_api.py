@@ -313,3 +313,17 @@ def test_plain_answers() -> None:
     assert ready_answer({"cache": True, "store": False}).status == 503
     assert body_of(ready_answer({"store": False}))["ready"] is False
     assert purged_answer() == Answer(204, (("Cache-Control", "no-store"),))
+
+
+def test_where_paths_come_decoded_only_base64url_is_taken() -> None:
+    encoded = base64.urlsafe_b64encode(URL.encode()).decode()
+    assert API.route("GET", REDIRECT + encoded, (), decoded=True) == RedirectRoute(
+        "s3_us-west-1", parse_source(URL, 99)
+    )
+    assert API.route("GET", "/v1/ping", (), decoded=True) == PingRoute()
+    for raw in (URL, encode_path_url(URL), "a+b="):
+        answer = API.route("GET", REDIRECT + raw, (), decoded=True)
+        assert isinstance(answer, Answer)
+        body = body_of(answer)
+        assert (answer.status, body["reason"]) == (400, "url-undecodable")
+        assert "write the URL in base64url" in str(body["detail"])

@@ -69,18 +69,21 @@ class Desk:
         self._metrics = metrics
 
     def read(
-        self, method: str, raw_target: str, headers: Sequence[tuple[str, str]], draining: bool
+        self, method: str, raw_target: str, headers: Sequence[tuple[str, str]], draining: bool, decoded: bool = False
     ) -> Answer | RedirectRoute | PurgeRoute:
-        """The answer to a request, or which redirect or purge it asks for. What is refused here is counted here."""
-        route = self._read(method, raw_target, headers, draining)
+        """The answer to a request, or which redirect or purge it asks for. What is refused here is counted here.
+
+        `decoded` is as `Api.route` has it.
+        """
+        route = self._read(method, raw_target, headers, draining, decoded)
         if isinstance(route, Answer) and route.reason is not None:
             self._metrics.refused(route.reason)
         return route
 
     def _read(
-        self, method: str, raw_target: str, headers: Sequence[tuple[str, str]], draining: bool
+        self, method: str, raw_target: str, headers: Sequence[tuple[str, str]], draining: bool, decoded: bool
     ) -> Answer | RedirectRoute | PurgeRoute:
-        route = self._api.route(method, raw_target, headers)
+        route = self._api.route(method, raw_target, headers, decoded)
         match route:
             case Answer():
                 return route
