@@ -90,9 +90,7 @@ class MetricsRoute:
 
 Route: TypeAlias = RedirectRoute | PurgeRoute | PingRoute | HealthRoute | ReadyRoute | MetricsRoute
 
-_DECODED: Final = (
-    "The server around this mirror decodes paths: write the URL in base64url, which that cannot change."
-)
+_DECODED: Final = "The server around this mirror decodes paths: write the URL in base64url, which that cannot change."
 _READ: Final = ("GET", "HEAD")
 _PLAIN_ROUTES: Final[Mapping[str, Route]] = {
     "/v1/ping": PingRoute(),
