@@ -123,7 +123,7 @@ def test_what_is_no_job_becomes_a_dead_letter_and_the_worker_goes_on(make_fleet:
         json.dumps(job | {"v": True}): "not of version 1",
         json.dumps(job | {"extra": 1}): "exactly the members",
         json.dumps(job | {"epoch": "../"}): "epoch",
-        json.dumps(job | {"pool": "s3_elsewhere"}): "for the pool s3_elsewhere",
+        json.dumps(job | {"pool": "s3_elsewhere"}): "for another pool",
         json.dumps(job | {"url": "file:///etc/hosts"}): "neither https nor http",
         json.dumps(job | {"url": "http://127.0.0.1/x"}): "domain name",
         json.dumps(job | {"url": url.replace("http", "HTTP")}): "canonical",

@@ -1,6 +1,7 @@
 """The copy machine's actions as calls: what is read, what is written, and what is in doubt."""
 
 import gc
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -212,6 +213,24 @@ def test_a_body_that_breaks_off(failure: TransportFailure, reason: Reason) -> No
     event = run(Script(failure), cargo, FetchPart(2, 5))
     assert event == FetchFailed(reason, f"{failure.kind.value} after 5 bytes: {failure.detail}")
     assert list(cargo.parts) == [1]
+
+
+def test_an_object_of_exactly_one_part_is_whole_with_it() -> None:
+    origin = Origin(opened(5), pieces=[b"abcde"])
+    cargo = Cargo(URL, "receipt")
+    run(origin, cargo, OpenOrigin())
+    digest = hashlib.sha256(b"abcde").hexdigest()
+    assert run(origin, cargo, FetchPart(1, 5)) == PartFetched(1, 5, 5, ended=True, sha256=digest)
+
+
+def test_more_than_was_promised_is_not_whole() -> None:
+    origin = Origin(opened(5), pieces=[b"abcdef"])
+    cargo = Cargo(URL, "receipt")
+    run(origin, cargo, OpenOrigin())
+    assert run(origin, cargo, FetchPart(1, 5)) == PartFetched(1, 5, 5, ended=False)
+    last = run(origin, cargo, FetchPart(2, 5))
+    assert isinstance(last, PartFetched)
+    assert last.fault is Reason.LENGTH_MISMATCH
 
 
 def test_a_small_object_is_put_whole() -> None:

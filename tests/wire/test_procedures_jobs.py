@@ -166,7 +166,7 @@ def test_a_job_is_read() -> None:
         ("", "not JSON"),
         ("\x00", "not JSON"),
         ("[" * 100_000, "nested"),
-        (to_body(Job("s3_eu-west-1", URL, "0")), "for the pool s3_eu-west-1, in the queue of s3_us-west-1"),
+        (to_body(Job("s3_eu-west-1", URL, "0")), "for another pool, in the queue of s3_us-west-1"),
         (to_body(Job(POOL.name, "ftp://a.example/", "0")), "the message's URL is refused"),
         (to_body(Job(POOL.name, "https://A.example/", "0")), "not in canonical form"),
         (to_body(Job(POOL.name, "https://a.example/" + "x" * 3_000, "0")), "the message's URL is refused"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class Part:
         self.number = number
         self.at_most_bytes = at_most_bytes
         self.size = 0
-        self.pieces: list[bytes] = []
+        self._held = io.BytesIO()
         self.rest = b""
         self.data = b""
         self.etag = ""
@@ -88,12 +89,19 @@ class Part:
         if len(piece) > room:
             self.rest += piece[room:]
             piece = piece[:room]
-        self.pieces.append(piece)
+        self._held.write(piece)
         self.size += len(piece)
         self._crc.update(piece)
         for digest in self._digests:
             digest.update(piece)
         return self.full
+
+    def seal(self) -> bytes:
+        """Nothing more comes: its bytes become `data`, without a second copy of them. What it had no room for."""
+        self.data = self._held.getvalue()  # the buffer itself, which the stream then lets go of
+        self._held.close()
+        rest, self.rest = self.rest, b""
+        return rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +160,15 @@ class Cargo:
 
     def end_part(self, part: Part) -> None:
         """The part is full, or the body is at its end."""
-        self._rest = part.rest
-        part.rest = b""
-        part.data = b"".join(part.pieces)
-        part.pieces.clear()
+        self._rest = part.seal()
         self.total_bytes += part.size
         if part.size == 0 and part.number > 1:
             self.forget_part(part.number)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that was promised is here, to the byte."""
+        return self.total_bytes == self.length and not self._rest
 
     def stow_part(self, number: int, etag: str) -> None:
         """The store has the part: keep what is known of it, not its bytes."""

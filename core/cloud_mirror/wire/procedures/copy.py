@@ -126,6 +126,7 @@ def _fetch(
             return FetchFailed(reason, f"{reply.kind.value} after {cargo.total_bytes} bytes: {reply.detail}")
         ended = reply.ended
     cargo.end_part(part)
+    ended = ended or cargo.whole
     fault = cargo.fault() if ended else None
     sha256 = cargo.sha256 if ended else ""
     return PartFetched(number, part.size, cargo.total_bytes, ended, fault, sha256)

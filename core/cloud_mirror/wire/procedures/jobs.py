@@ -153,7 +153,7 @@ def read_job(services: PoolServices, delivery: Delivery) -> Job | MessageError:
     except SourceError as error:
         return MessageError(f"the message's URL is refused: {error.detail}")
     if job.pool != services.pool.name:
-        return MessageError(f"the message is for the pool {job.pool}, in the queue of {services.pool.name}")
+        return MessageError(f"the message is for another pool, in the queue of {services.pool.name}")
     if canonical != job.url:
         return MessageError("the message's URL is not in canonical form")
     return job
