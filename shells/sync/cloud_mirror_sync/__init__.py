@@ -7,5 +7,6 @@ Who does what: one thread moves the bytes of all client connections (`server`); 
 
 from cloud_mirror_sync.mirror import Mirror
 from cloud_mirror_sync.service import perform, purge, run
+from cloud_mirror_sync.wsgi import WsgiApp, wsgi_app
 
-__all__ = ["Mirror", "perform", "purge", "run"]
+__all__ = ["Mirror", "WsgiApp", "perform", "purge", "run", "wsgi_app"]
