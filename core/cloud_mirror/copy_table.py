@@ -10,8 +10,8 @@ from cloud_mirror.actions import CopyAction, Draft, Slot
 from cloud_mirror.entry import Entry, Holder, Status
 from cloud_mirror.events import FetchFailed, FoundCopy, PartFetched, PartUploaded, StoreFailed
 from cloud_mirror.plan import Plan
-from cloud_mirror.reason import PERMANENT, Reason
-from cloud_mirror.redirect import MARGIN_OF_LIFE_S, present
+from cloud_mirror.reason import LASTING, PERMANENT, Reason
+from cloud_mirror.redirect import LONGEST_NO_S, MARGIN_OF_LIFE_S, present
 
 MAX_TRIES: Final = 3
 """How often one delivery of a job tries to acquire the lease, before it is left to a later one."""
@@ -203,7 +203,9 @@ class State:
 
     def failed(self, fault: Reason) -> Draft:
         """The entry that says why there is no copy. A passing fault is due one lease after the job's return."""
-        retry_in_s = self.rules.negative_s if fault in PERMANENT else self.rest_s + self.rules.lease_s
+        retry_in_s = self.rest_s + self.rules.lease_s
+        if fault in PERMANENT:
+            retry_in_s = LONGEST_NO_S if fault in LASTING else self.rules.negative_s
         error = Entry(
             Status.ERROR,
             self.token,

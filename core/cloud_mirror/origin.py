@@ -25,7 +25,6 @@ _WHOLE: Final = re.compile(r"bytes [0-9]{1,18}-[0-9]{1,18}/([0-9]{1,18})\Z", re.
 """Content-Range of a part (RFC 9110, 14.4), where it gives the whole length."""
 
 
-
 class Asking(enum.Enum):
     """How an origin is asked."""
 

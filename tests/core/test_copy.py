@@ -114,11 +114,11 @@ ROWS: dict[Row, Script] = {
     Row.OPENED: TRANSFERRING,
     Row.OPENED_TOO_LARGE: (
         *OPENING,
-        to(OriginOpened(20 * MIB + 1, "", delimited=True), record(Reason.OBJECT_TOO_LARGE, "20971521 bytes", 30.0)),
+        to(OriginOpened(20 * MIB + 1, "", delimited=True), record(Reason.OBJECT_TOO_LARGE, "20971521 bytes", 3_600.0)),
     ),
     Row.OPENED_UNDELIMITED: (
         *OPENING,
-        to(OriginOpened(None, "", delimited=False), record(Reason.LENGTH_UNKNOWN, "", 30.0)),
+        to(OriginOpened(None, "", delimited=False), record(Reason.LENGTH_UNKNOWN, "", 3_600.0)),
     ),
     Row.DECLINED: RECORDING,
     Row.FETCHED_WHOLE: PUTTING,

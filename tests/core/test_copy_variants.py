@@ -122,7 +122,7 @@ VARIANTS: dict[str, tuple[State, Script]] = {
         replace(START, rules=replace(RULES, max_object_bytes=PART - 1)),
         (
             *TRANSFERRING,
-            to(FIRST, record(Reason.OBJECT_TOO_LARGE, f"more than {PART} bytes", 30.0)),
+            to(FIRST, record(Reason.OBJECT_TOO_LARGE, f"more than {PART} bytes", 3_600.0)),
         ),
     ),
     "a renewal probes for a copy with more life than the one at hand": (

@@ -98,6 +98,31 @@ def test_the_last_redirect_that_is_allowed_is_followed() -> None:
     assert isinstance(ask(Asking.GET, 302, (("location", "/c"),), 2), Follow)
 
 
+LARGEST = POLICY.max_object_bytes
+
+
+@pytest.mark.parametrize(
+    ("asking", "status", "headers", "too_large"),
+    [
+        (Asking.HEAD, 200, (("content-length", str(LARGEST)),), False),
+        (Asking.HEAD, 200, (("content-length", str(LARGEST + 1)),), True),
+        (Asking.HEAD, 200, (("content-length", "x"),), False),  # its GET will tell
+        (Asking.HEAD, 200, (("content-range", f"bytes 0-0/{LARGEST + 1}"),), False),
+        (Asking.FIRST_BYTE, 200, (("content-length", str(LARGEST + 1)),), True),
+        (Asking.FIRST_BYTE, 206, (("content-length", "1"), ("content-range", f"bytes 0-0/{LARGEST}")), False),
+        (Asking.FIRST_BYTE, 206, (("content-length", "1"), ("content-range", f"Bytes 0-0/{LARGEST + 1} ")), True),
+        (Asking.FIRST_BYTE, 206, (("content-length", "1"), ("content-range", "bytes 0-0/*")), False),
+        (Asking.FIRST_BYTE, 206, (("content-length", str(LARGEST + 1)),), False),
+        (Asking.FIRST_BYTE, 416, (("content-length", str(LARGEST + 1)),), False),
+        (Asking.GET, 200, (("content-length", str(LARGEST + 1)),), False),  # the copy machine's to judge
+    ],
+)
+def test_what_is_too_large_is_seen_before_anybody_is_sent_for_it(
+    asking: Asking, status: int, headers: Headers, *, too_large: bool
+) -> None:
+    assert ask(asking, status, headers) == (Decline(Reason.OBJECT_TOO_LARGE, status) if too_large else Approve())
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"), [("120", 120.0), (" 5 ", 5.0), ("-1", None), ("1.5", None), ("\uff11", None), ("soon", None)]
 )
