@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.servers import Valkey
+from tests.servers import Moto, Origin, Valkey
 from tests.shells.drivers import SHELLS, Client, Shell
+from tests.shells.world import World, open_world
 
 
 @pytest.fixture(params=SHELLS, ids=lambda shell: shell.name)
@@ -47,3 +48,11 @@ def cache(valkey: Valkey) -> Valkey:
     """A cache that holds nothing."""
     valkey.flush()
     return valkey
+
+
+@pytest.fixture
+def world(cache: Valkey, moto: Moto, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> World:
+    """What a mirror runs on; no process has credentials but these."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mirror")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mirror-secret")
+    return open_world(moto, origin, cache.url)

@@ -12,21 +12,28 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, Final, Protocol
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 import cloud_mirror_asyncio.http_client
+import cloud_mirror_asyncio.mirror
 import cloud_mirror_asyncio.redis_client
 import cloud_mirror_sync.http_client
+import cloud_mirror_sync.mirror
 import cloud_mirror_sync.network
 import cloud_mirror_sync.redis_client
 import cloud_mirror_trio.http_client
+import cloud_mirror_trio.mirror
 import cloud_mirror_trio.network
 import cloud_mirror_trio.redis_client
-from cloud_mirror.policy import RedisPolicy
+from cloud_mirror.actions import Response
+from cloud_mirror.http_api import Answer
+from cloud_mirror.policy import Policy, RedisPolicy
 from cloud_mirror.wire.calls import Call, CloseBody, HttpExchange, OpenBody, ReadBody, RedisCommand
+from cloud_mirror.wire.desk import Roles
 from cloud_mirror_sync.stop import Stop, StoppedError
 from cloud_mirror_trio.nursery import open_background
 from tests.servers.processes import wait_until
@@ -67,12 +74,41 @@ class Listener:
     """How many wait for each key."""
 
 
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A shell's mirror, as a test in blocking code uses it. `begin` starts a redirect beside the test."""
+
+    mirror: Any
+    begin: Callable[[str, str], Future[Response]]
+    drain: Callable[[], None]
+
+    def redirect(self, pool: str, url: str) -> Response:
+        """Where to send a request."""
+        return self.begin(pool, url).result(PATIENCE_S)
+
+    def ready(self) -> int:
+        """The status of /readyz."""
+        answer = self.mirror.desk.read("GET", "/readyz", [], self.mirror.draining)
+        assert isinstance(answer, Answer)
+        return answer.status
+
+    def under_way(self) -> tuple[int, int]:
+        """How many flights there are, and how many requests are held."""
+        front_end = self.mirror._front_end
+        return len(front_end._flights), front_end.held
+
+    def open_bodies(self) -> int:
+        """How many bodies are being read: copies that go on."""
+        return int(self.mirror._runtime.http.open_bodies)
+
+
 class Shell(Protocol):
     """Makes a shell's clients. `guard` is the module that asks whether an address is allowed."""
 
     name: str
     guard: ModuleType
     redis_module: ModuleType
+    mirror_module: ModuleType
 
     def http(self, allow_private: bool = True) -> AbstractContextManager[Client]:
         """An HTTP client, closed at the end."""
@@ -86,6 +122,10 @@ class Shell(Protocol):
         """A subscription that is being begun, and is ended at the end."""
         ...
 
+    def mirror(self, policy: Policy, roles: Roles) -> AbstractContextManager[Embedded]:
+        """A mirror, left at the end."""
+        ...
+
 
 class _AsyncShell:
     """What asyncio and trio share here: a runtime in a thread beside the test, to which anyio is the way in."""
@@ -94,6 +134,7 @@ class _AsyncShell:
     _http: Callable[[bool], AbstractAsyncContextManager[Any]]
     _redis: Callable[[RedisPolicy], AbstractAsyncContextManager[Any]]
     _notices: Callable[[RedisPolicy, tuple[str, ...]], AbstractAsyncContextManager[Any]]
+    _mirror: Callable[[Policy, Roles], AbstractAsyncContextManager[Any]]
 
     @contextmanager
     def _entered(self, opening: AbstractAsyncContextManager[Any]) -> Iterator[tuple[BlockingPortal, Any]]:
@@ -133,6 +174,11 @@ class _AsyncShell:
                 lambda: portal.call(self._waiting, notices),
             )
 
+    @contextmanager
+    def mirror(self, policy: Policy, roles: Roles) -> Iterator[Embedded]:
+        with self._entered(self._mirror(policy, roles)) as (portal, mirror):
+            yield Embedded(mirror, partial(portal.start_task_soon, mirror.redirect), lambda: portal.call(mirror.drain))
+
     @staticmethod
     def _connected(notices: Any) -> bool:
         raise NotImplementedError
@@ -160,6 +206,13 @@ class AsyncioShell(_AsyncShell):
     name = "asyncio"
     guard: ModuleType = cloud_mirror_asyncio.http_client
     redis_module: ModuleType = cloud_mirror_asyncio.redis_client
+    mirror_module: ModuleType = cloud_mirror_asyncio.mirror
+
+    @staticmethod
+    @asynccontextmanager
+    async def _mirror(policy: Policy, roles: Roles) -> AsyncGenerator[Any, None]:
+        async with cloud_mirror_asyncio.mirror.Mirror(policy, roles) as mirror:
+            yield mirror
 
     @staticmethod
     async def _tasks() -> set[Any]:
@@ -203,6 +256,13 @@ class TrioShell(_AsyncShell):
     name = "trio"
     guard: ModuleType = cloud_mirror_trio.network
     redis_module: ModuleType = cloud_mirror_trio.redis_client
+    mirror_module: ModuleType = cloud_mirror_trio.mirror
+
+    @staticmethod
+    @asynccontextmanager
+    async def _mirror(policy: Policy, roles: Roles) -> AsyncGenerator[Any, None]:
+        async with cloud_mirror_trio.mirror.Mirror(policy, roles) as mirror:
+            yield mirror
 
     @staticmethod
     @asynccontextmanager
@@ -243,6 +303,7 @@ class SyncShell:
     name = "sync"
     guard: ModuleType = cloud_mirror_sync.network
     redis_module: ModuleType = cloud_mirror_sync.redis_client
+    mirror_module: ModuleType = cloud_mirror_sync.mirror
     threads = 250
 
     @contextmanager
@@ -293,6 +354,15 @@ class SyncShell:
             finally:
                 stop.set()
                 assert isinstance(listening.exception(PATIENCE_S), StoppedError | None)
+
+    @contextmanager
+    def mirror(self, policy: Policy, roles: Roles) -> Iterator[Embedded]:
+        with ThreadPoolExecutor(self.threads) as threads, cloud_mirror_sync.mirror.Mirror(policy, roles) as mirror:
+
+            def drain() -> None:
+                assert mirror.drain(PATIENCE_S)
+
+            yield Embedded(mirror, lambda pool, url: threads.submit(mirror.redirect, pool, url), drain)
 
 
 SHELLS: Final[tuple[Shell, ...]] = (AsyncioShell(), TrioShell(), SyncShell())

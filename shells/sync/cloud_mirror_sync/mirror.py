@@ -37,11 +37,12 @@ class Mirror:
         self.policy = policy
         self.roles = roles if roles is not None else Roles()
         self.metrics = Metrics()
-        self.services = connect(policy, None, SqsQueue(policy.queue))
+        needed = None if self.roles.front_end else self.roles.pools
+        self.services = connect(policy, needed, SqsQueue(policy.queue))
         self.desk = Desk(policy, self.roles, self.services, self.metrics)
         self._runtime = Runtime(policy, tuple(keys.channel(pool.name) for pool in policy.pools))
         self._front_end = FrontEnd(self._runtime, policy, self.services, self.metrics)
-        self._back_end: BackEnd | None = None
+        self._back_ends: list[BackEnd] = []
         self._lock = threading.Lock()
         self._stop = Stop()
         self._threads: list[threading.Thread] = []
@@ -56,8 +57,8 @@ class Mirror:
     def __exit__(self, *_: object) -> None:
         """Stop at once; `drain` first to stop gently."""
         self._stop.set()  # no loop is begun any more, so what is no back end now never becomes one
-        if self._back_end is not None:
-            self._back_end.close()
+        for back_end in tuple(self._back_ends):
+            back_end.close()
         self._stop_threads()
         self._front_end.close()
         self._runtime.close()
@@ -93,16 +94,16 @@ class Mirror:
         deadline_s = time.monotonic() + within_s
         self._front_end.draining = True
         self._stop.set()
-        back_end = self._back_end
-        with ThreadPoolExecutor(1, "drain") as beside:
-            given_back = beside.submit(back_end.drain, within_s) if back_end is not None else None
+        back_ends = tuple(self._back_ends)  # with the stop set, no other takes jobs
+        with ThreadPoolExecutor(len(back_ends) + 1, "drain") as beside:
+            given_back = [beside.submit(back_end.drain, within_s) for back_end in back_ends]
             answered = self._front_end.drain(deadline_s - time.monotonic())
-            done = given_back is None or given_back.result()
+            done = all(each.result() for each in given_back)
         self._stop_threads()
         return done and answered
 
     def _find_queues(self, stop: Stop) -> None:
-        """Find the queues, however long that takes; the back end starts with them."""
+        """Find the queues, however long that takes; a pool's jobs are taken from when its own are found."""
         missing = set(self.services)
         said: dict[str, str] = {}
         while missing:
@@ -111,15 +112,19 @@ class Mirror:
                 if not isinstance(found, str):
                     self.services[pool] = found
                     missing.discard(pool)
+                    self._take_jobs(pool)
                 elif said.get(pool) != found:
                     said[pool] = found
                     log.error("a queue is missing", extra={"pool": pool, "trouble": found})
             if missing:
                 stop.sleep(FIND_AGAIN_S)
-        if self.roles.back_end:
-            named = self.roles.pools if self.roles.pools is not None else tuple(self.services)
-            self._back_end = BackEnd(self._runtime, {pool: self.services[pool] for pool in named}, self.metrics)
-            for name, loop in self._back_end.loops():
+
+    def _take_jobs(self, pool: str) -> None:
+        named = self.roles.pools
+        if self.roles.back_end and (named is None or pool in named):
+            back_end = BackEnd(self._runtime, {pool: self.services[pool]}, self.metrics)
+            self._back_ends.append(back_end)
+            for name, loop in back_end.loops():
                 self._start(name, loop)
 
     def _start(self, name: str, work: Callable[[Stop], None]) -> None:

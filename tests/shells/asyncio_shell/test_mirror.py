@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,74 +23,21 @@ from cloud_mirror.policy import (
     MIB,
     OnDeadline,
     Policy,
-    PoolPolicy,
-    QueuePolicy,
-    RedisPolicy,
-    ServerPolicy,
-    SourcePolicy,
-    WorkerPolicy,
 )
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.desk import Roles
 from cloud_mirror.wire.procedures import jobs
 from cloud_mirror_asyncio import Mirror, back_end, service
-from cloud_mirror_asyncio import mirror as mirror_module
-from tests.servers import Moto, Origin, Valkey
-from tests.servers.processes import free_port, wait_until
+from tests.servers.processes import wait_until
 from tests.shells.asyncio_shell.looping import PATIENCE_S, in_loop, until
-
-BOTH = Roles(front_end=True, back_end=True)
-
-
-@dataclass
-class World:
-    """The servers, and a policy that fits them."""
-
-    policy: Policy
-    moto: Moto
-    origin: Origin
-
-    def queues(self, *pools: str) -> None:
-        """Create the queues of these pools."""
-        client = self.moto.client("sqs")
-        for pool in pools:
-            for name in (self.policy.queue.name(pool), self.policy.queue.dead_name(pool)):
-                client.create_queue(QueueName=name)
-        client.close()
-
-    def send(self, pool: str, body: str) -> None:
-        """Put a message in a pool's queue."""
-        client = self.moto.client("sqs")
-        url = client.get_queue_url(QueueName=self.policy.queue.name(pool))["QueueUrl"]
-        client.send_message(QueueUrl=url, MessageBody=body)
-        client.close()
-
-    def serving(self, **changes: Any) -> Policy:
-        """The policy, with these changes to its server's part."""
-        return replace(self.policy, server=replace(self.policy.server, **changes))
+from tests.shells.world import BOTH, WEST_1, WEST_2, World
 
 
-@pytest.fixture
-def world(valkey: Valkey, moto: Moto, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    valkey.flush()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mirror")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mirror-secret")
-    name = secrets.token_hex(8)
-    pools = tuple(PoolPolicy("s3", region, f"{name}-{region}", moto.url) for region in ("us-west-1", "us-west-2"))
-    client = moto.client("s3")
-    for pool in pools:
-        client.create_bucket(Bucket=pool.bucket, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
-    client.close()
-    policy = Policy(
-        server=ServerPolicy(port=0, max_wait_s=20.0, start_wait_s=15.0, poll_s=0.2, drain_s=10.0),
-        redis=RedisPolicy(valkey.url),
-        queue=QueuePolicy(prefix=name, endpoint_url=moto.url),
-        source=SourcePolicy((f"^{origin.url}/".replace(".", r"\."),), require_tls=False, allow_private_addresses=True),
-        worker=WorkerPolicy(part_bytes=5 * MIB, concurrency=2),
-        pools=pools,
-    )
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """A process that is told to end leaves the signal's handler as it was for the next test."""
     before = signal.getsignal(signal.SIGTERM)
-    yield World(policy, moto, origin)
+    yield
     signal.signal(signal.SIGTERM, before)
 
 
@@ -112,9 +57,6 @@ def ready(mirror: Mirror) -> int:
 
 def flights(mirror: Mirror) -> int:
     return len(mirror._front_end._flights)
-
-
-WEST_1, WEST_2 = "s3_us-west-1", "s3_us-west-2"
 
 
 def descriptors() -> int:
@@ -157,39 +99,6 @@ async def test_a_mirror_is_left_in_the_middle_of_everything(world: World) -> Non
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     assert flights(mirror) <= 1
-
-
-@in_loop
-async def test_queues_are_looked_for_until_they_are_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror_module, "FIND_AGAIN_S", 0.05)
-    url = world.origin.put("/early", b"bytes")
-    async with Mirror(world.policy, BOTH) as mirror:
-        assert ready(mirror) == 503
-        sent = await mirror.redirect(WEST_1, url)
-        assert sent == ToOrigin(Reason.QUEUE_UNAVAILABLE)
-        world.queues(WEST_1)
-        await until(lambda: mirror.services[WEST_1].queue_url != "")
-        assert ready(mirror) == 503  # the other pool's is missing still
-        found = world.origin.put("/found", b"bytes")
-        assert isinstance(await mirror.redirect(WEST_1, found), ToCopy)  # and yet this pool's jobs are taken
-        world.queues(WEST_2)
-        await until(lambda: ready(mirror) == 200)
-
-
-@in_loop
-async def test_a_back_end_needs_only_the_queues_of_its_pools(world: World) -> None:
-    world.queues(WEST_2)
-    async with running(world.policy, Roles(front_end=False, back_end=True, pools=(WEST_2,))) as mirror:
-        assert list(mirror.services) == [WEST_2]
-
-
-@in_loop
-async def test_a_mirror_starts_without_its_cache(world: World) -> None:
-    world.queues(WEST_1, WEST_2)
-    url = world.origin.put("/uncached", b"bytes")
-    policy = replace(world.policy, redis=RedisPolicy(f"redis://127.0.0.1:{free_port()}/0"))
-    async with running(policy) as mirror:
-        assert await mirror.redirect(WEST_1, url) == ToOrigin(Reason.CACHE_UNAVAILABLE)
 
 
 # Flights
@@ -245,16 +154,7 @@ async def test_a_client_that_leaves_is_not_waited_for(world: World) -> None:
 
 
 @in_loop
-async def test_a_request_whose_time_is_up_already_is_answered_at_once(world: World) -> None:
-    world.queues(WEST_1, WEST_2)
-    url = world.origin.put("/late", b"bytes", head_delay_s=0.5)
-    async with running(world.serving(max_wait_s=-1.0), Roles()) as mirror:
-        assert await mirror.redirect(WEST_1, url) == ToOrigin(Reason.DEADLINE)
-        await until(lambda: flights(mirror) == 0)
-
-
-@in_loop
-async def test_draining_answers_everybody_and_takes_nobody_on(world: World) -> None:
+async def test_draining_waits_for_a_purge_that_was_begun(world: World) -> None:
     world.queues(WEST_1, WEST_2)
     waiting = world.origin.put("/waiting", b"bytes")
     validating = world.origin.put("/validating", b"bytes", head_delay_s=0.5)
@@ -306,64 +206,6 @@ async def test_a_copy_that_breaks_off_ends_no_other(
         await until(lambda: mirror._runtime.http.open_bodies == 0)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-
-
-@in_loop
-async def test_draining_gives_copies_back_and_ends_polls_at_once(world: World) -> None:
-    world.queues(WEST_1, WEST_2)
-    url = world.origin.put("/slow", size=12 * MIB, rate_bytes_per_s=4 * MIB)
-    async with running(world.policy) as mirror:
-        asking = asyncio.create_task(mirror.redirect(WEST_1, url))
-        await until(lambda: mirror._runtime.http.open_bodies == 1)
-        began_s = time.monotonic()
-        await mirror.drain()
-        assert time.monotonic() - began_s < 8  # a long poll takes 20 s
-        assert await asking == ToOrigin(Reason.DRAINING)
-        await until(lambda: mirror._runtime.http.open_bodies == 0)
-
-
-@in_loop
-async def test_a_copy_whose_lease_is_lost_is_stopped(
-    world: World, valkey: Valkey, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "cloud_mirror.events")
-    world.queues(WEST_1, WEST_2)
-    url = world.origin.put("/lost", size=6 * MIB, rate_bytes_per_s=MIB / 4)
-    policy = replace(world.policy, worker=replace(world.policy.worker, lease_s=1.0))
-    async with running(policy) as mirror:
-        asking = asyncio.create_task(mirror.redirect(WEST_1, url))
-        await until(lambda: mirror._runtime.http.open_bodies == 1)
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
-        await until(lambda: flights(mirror) == 0)
-        valkey.flush()
-        await until(lambda: mirror._runtime.http.open_bodies == 0)  # long before its 24 s are over
-        await until(lambda: any(record.getMessage() == "a copy ended" for record in caplog.records))
-        (ended,) = [record for record in caplog.records if record.getMessage() == "a copy ended"]
-        assert ended.__dict__["result"] == "left"
-
-
-@in_loop
-async def test_no_more_jobs_are_taken_than_there_are_slots(world: World) -> None:
-    world.queues(WEST_1, WEST_2)
-    urls = [world.origin.put(f"/slot{n}", size=MIB, rate_bytes_per_s=2 * MIB) for n in range(5)]
-    most = 0
-    async with running(world.policy) as mirror:
-        asking = [asyncio.create_task(mirror.redirect(WEST_1, url)) for url in urls]
-        while not all(task.done() for task in asking):
-            most = max(most, mirror._runtime.http.open_bodies)
-            await asyncio.sleep(0.01)
-        assert all(isinstance(task.result(), ToCopy) for task in asking)
-        assert most == 2
-
-
-@in_loop
-async def test_a_message_that_is_no_job_is_buried_and_kept(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    world.queues(WEST_1, WEST_2)
-    world.send(WEST_1, "{]")
-    async with running(world.policy):
-        await until(lambda: "a job was given up" in caplog.text)
-    assert "a message is no job" in caplog.text
 
 
 # The process

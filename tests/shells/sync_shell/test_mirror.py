@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import pytest
 
-from cloud_mirror.actions import Refuse, Response, ToCopy, ToOrigin
+from cloud_mirror.actions import Refuse, ToCopy, ToOrigin
 from cloud_mirror.http_api import Outcome
 from cloud_mirror.policy import (
     MIB,
@@ -156,26 +156,6 @@ def test_a_flight_that_breaks_off_is_answered_and_forgotten(
         assert mirror.redirect(POOL, f"{origin.url}/x") == expected
         assert (mirror._front_end._flights, mirror._front_end.held) == ({}, 0)
     assert "broken on purpose" in caplog.text
-
-
-def test_draining_answers_who_waits_and_gives_the_copy_back(policy: Policy, origin: Origin) -> None:
-    url = origin.put("/slow.bin", size=2 * MIB, rate_bytes_per_s=100_000)
-    answers: list[Response] = []
-    with Mirror(policy, BOTH) as mirror:
-        ready(mirror)
-        asking = threading.Thread(target=lambda: answers.append(mirror.redirect(POOL, url)))
-        asking.start()
-        until(lambda: origin.count("GET", "/slow.bin") == 1)
-        began_s = time.monotonic()
-        assert mirror.drain(PATIENCE_S)
-        assert time.monotonic() - began_s < 5  # although a long poll takes 20 s
-        asking.join()
-        assert answers == [ToOrigin(Reason.DRAINING)]
-        assert mirror.redirect(POOL, url) == ToOrigin(Reason.DRAINING)
-    with Mirror(policy, BOTH) as mirror:  # the job was given back, not lost
-        ready(mirror)
-        origin.put("/slow.bin", b"quick by now")
-        until(lambda: isinstance(mirror.redirect(POOL, url), ToCopy))
 
 
 def test_closing_breaks_off_whatever_is_under_way(policy: Policy, origin: Origin) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,18 +17,12 @@ import pytest
 import trio
 
 from cloud_mirror import actions
-from cloud_mirror.actions import CHANGING, Refuse, Response, ToCopy, ToOrigin
+from cloud_mirror.actions import CHANGING, Refuse, ToCopy, ToOrigin
 from cloud_mirror.http_api import Answer
 from cloud_mirror.policy import (
     MIB,
     OnDeadline,
     Policy,
-    PoolPolicy,
-    QueuePolicy,
-    RedisPolicy,
-    ServerPolicy,
-    SourcePolicy,
-    WorkerPolicy,
 )
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.calls import Backoff, Procedure
@@ -38,46 +31,18 @@ from cloud_mirror_trio import Mirror, service
 from cloud_mirror_trio.nursery import open_background
 from cloud_mirror_trio.runtime import LAST_S, open_runtime
 from cloud_mirror_trio.server import Server
-from tests.servers import Moto, Origin, Valkey
 from tests.servers.processes import free_port, wait_until
 from tests.shells.trio_shell.running import PATIENCE_S, in_trio, until
+from tests.shells.world import BOTH, WEST_1, WEST_2, World
 
-BOTH = Roles(front_end=True, back_end=True)
-POOL = "s3_us-west-1"
-
-
-@dataclass
-class World:
-    """The servers, and a policy that fits them."""
-
-    policy: Policy
-    moto: Moto
-    origin: Origin
+POOL = WEST_1
 
 
 @pytest.fixture
-def world(valkey: Valkey, moto: Moto, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> World:
-    valkey.flush()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mirror")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mirror-secret")
-    name = secrets.token_hex(8)
-    pool = PoolPolicy("s3", "us-west-1", name, moto.url)
-    store = moto.client("s3")
-    store.create_bucket(Bucket=pool.bucket, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
-    store.close()
-    policy = Policy(
-        server=ServerPolicy(port=free_port(), max_wait_s=20.0, start_wait_s=15.0, poll_s=0.2, drain_s=10.0),
-        redis=RedisPolicy(valkey.url),
-        queue=QueuePolicy(prefix=name, endpoint_url=moto.url),
-        source=SourcePolicy((f"^{origin.url}/".replace(".", r"\."),), require_tls=False, allow_private_addresses=True),
-        worker=WorkerPolicy(part_bytes=5 * MIB, concurrency=2),
-        pools=(pool,),
-    )
-    queue = moto.client("sqs")
-    for queue_name in (policy.queue.name(pool.name), policy.queue.dead_name(pool.name)):
-        queue.create_queue(QueueName=queue_name)
-    queue.close()
-    return World(policy, moto, origin)
+def world(world: World) -> World:
+    """With its queues, and a port of its own."""
+    world.queues(WEST_1, WEST_2)
+    return replace(world, policy=world.serving(port=free_port()))
 
 
 @asynccontextmanager
@@ -137,29 +102,6 @@ async def test_what_the_body_raises_comes_out_as_it_is(world: World) -> None:
     with pytest.raises(LookupError, match="on purpose"):
         async with running(world.policy):
             raise LookupError("on purpose")
-
-
-@in_trio
-async def test_draining_answers_who_waits_and_gives_the_job_back(world: World) -> None:
-    url = world.origin.put("/slow", size=6 * MIB, rate_bytes_per_s=MIB / 4)
-    answers: list[Response] = []
-    async with running(world.policy) as mirror, trio.open_nursery() as clients:
-
-        async def ask() -> None:
-            answers.append(await mirror.redirect(POOL, url))
-
-        for _ in range(5):
-            clients.start_soon(ask)
-        await until(lambda: mirror._runtime.http.open_bodies == 1)
-        await mirror.drain()
-        assert answers == [ToOrigin(Reason.DRAINING)] * 5
-        assert mirror._runtime.http.open_bodies == 0
-        assert await mirror.redirect(POOL, url) == ToOrigin(Reason.DRAINING)
-        assert ready(mirror) == 503
-    # Given back, the job is there for the next worker at once, and the slow origin is fast now.
-    world.origin.put("/slow", b"fast")
-    async with running(world.policy) as mirror:
-        assert isinstance(await mirror.redirect(POOL, url), ToCopy)
 
 
 @pytest.mark.parametrize("on_deadline", list(OnDeadline))
