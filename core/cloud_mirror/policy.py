@@ -94,7 +94,6 @@ class WorkerPolicy:
     memory_budget_bytes: int = 512 * MIB
     lease_s: float = 60.0
     max_copy_s: float = 21_600.0  # an origin that trickles holds a slot no longer
-    progress_s: float = 1.0  # how often bytes done are written to the entry
     first_backoff_s: float = 5.0  # how long a job rests after its first failure; after each further one twice as long
     longest_backoff_s: float = 300.0  # ... and never longer than this
     store_timeout_s: float = 60.0  # for one request that carries a part

@@ -38,11 +38,18 @@ def test_the_machines_have_the_settings() -> None:
     assert MANAGER.flight(URL, "t") == redirect_table.State(
         redirect_table.Rules(OnDeadline.ORIGIN, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 11.0, 12.0), URL, "t"
     )
-    plan = plan_for(POLICY.worker, 10)
+    plan = plan_for(POLICY.worker, 10, 8)
     assert MANAGER.copy("w", "c") == copy_table.State(
         copy_table.Rules(plan, 9.0, 6.0, 4.0, 5.0, 11.0, 12.0, 8, allow_close_delimited=True), "w", "c"
     )
     assert MANAGER.lease(Slot.RENEWAL, "w") == lease.State(Slot.RENEWAL, "w", 9.0, 7, 13.0)
+
+
+def test_the_memory_is_shared_by_the_copies_of_all_pools() -> None:
+    both = replace(POLICY, pools=(POOL, replace(POOL, region="eu-west-1")))
+    rules = CacheManager(both, POOL, str).copy_rules
+    assert rules.plan == plan_for(POLICY.worker, 20, 8)
+    assert rules.plan != MANAGER.copy_rules.plan
 
 
 def test_the_pool_has_its_names() -> None:

@@ -1,5 +1,7 @@
 """How a copy is cut into parts, against the bounds that S3 sets."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +28,17 @@ def test_parts_of_an_unknown_length_never_shrink(part_bytes: int, number: int) -
     assert part_bytes <= plan.size_of_part(number, None) <= plan.size_of_part(number + 1, None) <= MAX_PART_BYTES
 
 
+@given(st.integers(MIN_PART_BYTES, MAX_PART_BYTES), st.integers(1, MAX_PARTS), st.integers(0, S3_LARGEST_BYTES))
+def test_parts_of_an_unknown_length_grow_only_where_the_longest_object_needs_it(
+    part_bytes: int, number: int, longest_bytes: int
+) -> None:
+    plan = Plan(part_bytes, 1, longest_bytes)
+    if part_bytes * MAX_PARTS >= longest_bytes:
+        assert plan.size_of_part(number, None) == part_bytes
+    else:
+        assert plan.size_of_part(number, None) == Plan(part_bytes, 1).size_of_part(number, None)
+
+
 def test_the_smallest_parts_of_an_unknown_length_reach_far() -> None:
     plan = Plan(MIN_PART_BYTES, 1)
     assert sum(plan.size_of_part(number, None) for number in range(1, MAX_PARTS + 1)) > 4.8 * TIB
@@ -44,12 +57,14 @@ def test_the_smallest_parts_of_an_unknown_length_reach_far() -> None:
     ],
 )
 def test_copies_share_the_memory(part_mib: int, budget_mib: int, copies: int, expected: Plan) -> None:
-    assert plan_for(WorkerPolicy(part_bytes=part_mib * MIB, memory_budget_bytes=budget_mib * MIB), copies) == expected
+    assert plan_for(
+        WorkerPolicy(part_bytes=part_mib * MIB, memory_budget_bytes=budget_mib * MIB), copies, S3_LARGEST_BYTES
+    ) == replace(expected, longest_bytes=S3_LARGEST_BYTES)
 
 
 @given(st.integers(1, 64), st.integers(10 * MIB, 8 * GIB), st.integers(MIB, GIB))
 def test_all_copies_stay_within_the_memory(copies: int, budget: int, part_bytes: int) -> None:
     """Where it can hold two of the smallest parts for each."""
-    plan = plan_for(WorkerPolicy(part_bytes=part_bytes, memory_budget_bytes=budget), copies)
+    plan = plan_for(WorkerPolicy(part_bytes=part_bytes, memory_budget_bytes=budget), copies, GIB)
     if budget // copies >= 2 * MIN_PART_BYTES:
         assert copies * plan.part_bytes * (plan.uploads_at_once + 1) <= budget

@@ -61,7 +61,6 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "read_timeout_s": (0.001, 3_600),
     "store_timeout_s": (0.001, 3_600),
     "poll_s": (0.001, 3_600),
-    "progress_s": (0.001, 3_600),
     "max_copy_s": (1, 43_200),  # SQS hides a message for 12 hours in all
 }
 _ANY: Final = (0.0, 1e15)
