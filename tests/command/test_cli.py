@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from cloud_mirror.policy import Policy
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.finding import Finding
 from cloud_mirror.wire.setup import Outcome, StepResult
@@ -331,6 +332,7 @@ class FakeShell:
     answers: list[object] = field(default_factory=list)
     runs: list[tuple[bool, bool, tuple[str, ...] | None]] = field(default_factory=list)
     fault: Exception | None = None
+    policy: Policy | None = None
 
     def perform(self, *_: object) -> object:
         return self.answers.pop(0)
@@ -339,8 +341,15 @@ class FakeShell:
         return self.answers.pop(0)
 
     def run(
-        self, _: object, *, front_end: bool, back_end: bool, pools: tuple[str, ...] | None, ready: Callable[[str], None]
+        self,
+        policy: Policy,
+        *,
+        front_end: bool,
+        back_end: bool,
+        pools: tuple[str, ...] | None,
+        ready: Callable[[str], None],
     ) -> int:
+        self.policy = policy
         ready("http://here")
         if self.fault is not None:
             raise self.fault
@@ -376,6 +385,9 @@ def test_the_memory_is_for_the_pools_that_a_process_copies_for(shell: FakeShell)
         assert said.startswith("worker.memory_budget: must be")
         assert "for each of 2 pools" in said
         assert run(role, "--pool", "s3_eu-west-1").exit_code == 0
+        assert shell.policy is not None
+        known = [pool.name for pool in shell.policy.pools]
+        assert known == (["s3_eu-west-1"] if role == "work" else ["s3_us-west-1", "s3_eu-west-1"])
     assert run("serve").exit_code == 0
 
 

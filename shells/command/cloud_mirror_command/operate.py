@@ -7,6 +7,7 @@ import logging
 import secrets
 import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -55,6 +56,8 @@ def run(
     names = tuple(pool_of(policy, name).name for name in dict.fromkeys(pools)) if pools else None
     if back_end and (lack := lack_of_memory(policy.worker, len(names or policy.pools))) is not None:
         raise Complaint(f"worker.memory_budget: {lack}, or copy for fewer pools with --pool")
+    if names and not front_end:  # the other pools have no share in its memory
+        policy = replace(policy, pools=tuple(pool for pool in policy.pools if pool.name in names))
     shell = load_shell(shell_name)
     parts(policy)  # what cannot be made is said before the logs begin
     logs.configure(level, secrets=(policy.admin_token, urlsplit(policy.redis.url).password or ""))
