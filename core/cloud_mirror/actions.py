@@ -7,7 +7,7 @@ something (its docstring says so) is never cancelled half-way. The lease machine
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from cloud_mirror.entry import Entry
@@ -65,10 +65,6 @@ class Draft:
     life_s: float
     expires_in_s: float | None = None
     retry_in_s: float | None = None
-
-    def held_by(self, token: str) -> Draft:
-        """The same draft under another token."""
-        return replace(self, entry=replace(self.entry, token=token))
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,12 +173,10 @@ def redirect_answer(location: str, outcome: Outcome, reason: Reason, cache_contr
     return Answer(302, headers, _json({"location": location}))
 
 
-def problem(
-    reason: Reason, *, status: int | None = None, detail: str = "", instance: str = "", headers: Headers = ()
-) -> Answer:
+def problem(reason: Reason, *, status: int | None = None, detail: str = "", headers: Headers = ()) -> Answer:
     """A problem document (RFC 9457) with the reason's status, or `status` where the origin's own is passed on.
 
-    `detail` and `instance` reach the client: they may speak of its own input, and of nothing else. `headers` are added
+    `detail` reaches the client: it may speak of its own input, and of nothing else. `headers` are added
     as they are (Retry-After, Allow).
     """
     code = status or reason.status
@@ -188,7 +186,8 @@ def problem(
         "status": code,
         "reason": reason.code,
     }
-    members |= {name: value for name, value in (("detail", detail), ("instance", instance)) if value}
+    if detail:
+        members["detail"] = detail
     own = (
         ("Cloud-Mirror", f"error; reason={reason.code}"),
         ("Cache-Control", "no-store"),

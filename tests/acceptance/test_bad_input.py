@@ -35,7 +35,7 @@ def problem_of(fleet: Fleet, reply: Reply, status: int) -> str:
     assert reply.headers["cache-control"] == "no-store"
     assert reply.outcome == "error"
     members = json.loads(reply.body)
-    assert members.keys() - {"detail", "instance"} == {"type", "title", "status", "reason"}
+    assert members.keys() - {"detail"} == {"type", "title", "status", "reason"}
     assert (members["status"], members["reason"]) == (status, reply.reason)
     assert members["type"] == f"urn:cloud-mirror:reason:{reply.reason}"
     assert_tells_nothing(fleet, reply.body)

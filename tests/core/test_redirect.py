@@ -78,7 +78,7 @@ def say(response: Response, *requests: int) -> Respond:
 
 
 def write(draft: Draft) -> WriteEntry:
-    return WriteEntry(draft.held_by("t-1"), "t-1")
+    return WriteEntry(replace(draft, entry=replace(draft.entry, token="t-1")), "t-1")
 
 
 def failed(reason: Reason, retry_in_s: float, detail: str = "", status: int | None = None) -> Draft:

@@ -194,13 +194,13 @@ def test_of_all_who_saw_the_same_at_most_one_wins(
             assert taken == ""
     assert len(won) <= 1
     holder = taken or (won[0] if won else "")
-    error = Draft(Entry(Status.ERROR, "x", URL, reason=Reason.DEADLINE), 60.0, retry_in_s=1.0)
     tokens = [f"flight-{number}" for number in order] + ["worker"]
-    written = [token for token in tokens if isinstance(_write(shared, error.held_by(token), token), EntryWritten)]
+    written = [token for token in tokens if isinstance(_write(shared, token), EntryWritten)]
     assert written == ([holder] if holder else [])
 
 
-def _write(shared: Cache, draft: Draft, token: str) -> object:
+def _write(shared: Cache, token: str) -> object:
+    draft = Draft(Entry(Status.ERROR, token, URL, reason=Reason.DEADLINE), 60.0, retry_in_s=1.0)
     outcome = drive(procedures.write_entry(SERVICES, URL, draft, token, Slot.ENTRY), shared.perform)
     assert isinstance(outcome, EntryWritten | EntryRefused)
     return outcome
