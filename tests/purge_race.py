@@ -12,10 +12,11 @@ import itertools
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -179,6 +180,7 @@ class Arena:
     origin_proxy: FaultProxy
     fronts: tuple[Process, Process]
     back: Process
+    told: Counter[str] = field(default_factory=Counter)  # outcomes of all runs' new requests
 
     def run(self, plan: Plan) -> Outcome:
         """One run, and all that was seen to be wrong with it."""
@@ -189,6 +191,7 @@ class Arena:
             finally:
                 self.store_proxy.clear()
                 self.origin_proxy.clear()
+        self.told.update(new)
         return Outcome(plan, tuple(violations), new, time.monotonic() - begun)
 
     def _race(self, plan: Plan, clients: ThreadPoolExecutor) -> tuple[list[str], tuple[str, ...]]:

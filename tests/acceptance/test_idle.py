@@ -11,6 +11,8 @@ QUEUES = 2
 """A pool has a queue of jobs and one of dead letters."""
 
 LONG_POLL_S = 20.0
+WAKE_S = 2.0
+"""Many times what it takes from a client's question to its answer, for a machine that is busy."""
 
 
 def receives(proxy: FaultProxy) -> list[Seen]:
@@ -34,5 +36,5 @@ def test_an_idle_back_end_asks_each_queue_once_in_twenty_seconds(
     url = origin.put("/a.bin", b"a")
     begun = time.monotonic()
     assert front.ask(url).outcome == "copied"
-    assert time.monotonic() - begun < LONG_POLL_S / 2, "a job ends the poll that is under way"
+    assert time.monotonic() - begun < WAKE_S, "a job ends the poll that is under way"
     assert back.metric("cloud_mirror_jobs_total", event="received") == 1

@@ -34,6 +34,13 @@ def test_a_purge_holds_at_every_point_of_a_copy(arena: Arena, plan: Plan) -> Non
     assert len(outcome.new) == 2
 
 
+def test_what_is_asked_for_after_a_purge_is_copied_anew(arena: Arena) -> None:
+    """Were most sent to the origin, the runs above would show little."""
+    for plan in plans(seed=8, runs=3):
+        assert arena.run(plan).violations == ()
+    assert arena.told["copied"] > arena.told.total() / 2, arena.told
+
+
 @pytest.fixture(scope="module")
 def idle(
     tmp_path_factory: pytest.TempPathFactory, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto, shell: str
