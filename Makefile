@@ -1,14 +1,16 @@
 # `make demo` and `make test` set up all that they need: a virtual environment in .venv, filled from the package index.
+# `make demo SHELL_NAME=trio` (or sync) shows another shell.
 
 PYTHON := $(shell for name in python3.11 python3 python; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
+SHELL_NAME ?= asyncio
 
 .DELETE_ON_ERROR:
 .PHONY: demo test format
 
 demo: .venv/.has-demo
-	@$(BIN)/cloud-mirror demo
+	@$(BIN)/cloud-mirror demo --shell $(SHELL_NAME)
 
 # The last line of the output is pytest's own.
 test: .venv/.has-test
