@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import importlib
+import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar, cast
 
@@ -65,7 +66,11 @@ class Shell(Protocol):
 
 
 def load_shell(name: ShellName) -> Shell:
-    """The shell of that name; raises `Complaint` where its libraries are missing."""
+    """The shell of that name; raises `Complaint` where its libraries are missing.
+
+    Its log lines go nowhere until `logs.configure` is called: a command that answers a person says all in its answer.
+    """
+    logging.getLogger("cloud_mirror").addHandler(logging.NullHandler())
     try:
         return cast(Shell, importlib.import_module(f"cloud_mirror_{name.value}"))
     except ModuleNotFoundError as error:
