@@ -129,3 +129,19 @@ def test_a_purge_that_failed_may_be_sent_again() -> None:
 
 def test_who_cannot_be_answered_learns_only_that() -> None:
     assert (BROKEN.status, MALFORMED.status) == (500, 400)
+
+
+@pytest.mark.parametrize(
+    ("roles", "needed", "copied"),
+    [
+        (Roles(), None, []),
+        (Roles(front_end=False, back_end=True), None, ["a", "b"]),
+        (Roles(front_end=False, back_end=True, pools=("a",)), ("a",), ["a"]),
+        (Roles(front_end=True, back_end=True, pools=("a",)), None, ["a"]),
+    ],
+)
+def test_a_role_says_which_pools_it_needs_and_which_it_copies_for(
+    roles: Roles, needed: tuple[str, ...] | None, copied: list[str]
+) -> None:
+    assert roles.needed == needed
+    assert [pool for pool in ("a", "b") if roles.copies_for(pool)] == copied

@@ -58,6 +58,15 @@ class Roles:
     back_end: bool = False
     pools: tuple[str, ...] | None = None
 
+    @property
+    def needed(self) -> tuple[str, ...] | None:
+        """The pools whose services the process needs (None: all): a front end answers for every one."""
+        return None if self.front_end else self.pools
+
+    def copies_for(self, pool: str) -> bool:
+        """Whether the process takes the pool's jobs."""
+        return self.back_end and (self.pools is None or pool in self.pools)
+
 
 class Desk:
     """One process's. `services` may change as queues are found; the desk sees it."""

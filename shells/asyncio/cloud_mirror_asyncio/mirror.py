@@ -34,8 +34,7 @@ class Mirror:
         self.policy = policy
         self.roles = roles if roles is not None else Roles()
         self.metrics = Metrics()
-        needed = None if self.roles.front_end else self.roles.pools
-        self.services = connect(policy, needed, SqsQueue(policy.queue))
+        self.services = connect(policy, self.roles.needed, SqsQueue(policy.queue))
         self.desk = Desk(policy, self.roles, self.services, self.metrics)
         self._runtime = Runtime(policy, tuple(keys.channel(pool.name) for pool in policy.pools))
         self._front_end = FrontEnd(self._runtime, self.services, self.metrics)
@@ -117,8 +116,7 @@ class Mirror:
                 await asyncio.sleep(FIND_AGAIN_S)
 
     def _take_jobs(self, pool: str) -> None:
-        named = self.roles.pools
-        if self.roles.back_end and (named is None or pool in named):
+        if self.roles.copies_for(pool):
             for loop in self._back_end.loops(pool):
                 self._start(loop)
 

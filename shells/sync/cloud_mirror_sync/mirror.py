@@ -37,8 +37,7 @@ class Mirror:
         self.policy = policy
         self.roles = roles if roles is not None else Roles()
         self.metrics = Metrics()
-        needed = None if self.roles.front_end else self.roles.pools
-        self.services = connect(policy, needed, SqsQueue(policy.queue))
+        self.services = connect(policy, self.roles.needed, SqsQueue(policy.queue))
         self.desk = Desk(policy, self.roles, self.services, self.metrics)
         self._runtime = Runtime(policy, tuple(keys.channel(pool.name) for pool in policy.pools))
         self._front_end = FrontEnd(self._runtime, policy, self.services, self.metrics)
@@ -120,8 +119,7 @@ class Mirror:
                 stop.sleep(FIND_AGAIN_S)
 
     def _take_jobs(self, pool: str) -> None:
-        named = self.roles.pools
-        if self.roles.back_end and (named is None or pool in named):
+        if self.roles.copies_for(pool):
             back_end = BackEnd(self._runtime, {pool: self.services[pool]}, self.metrics)
             self._back_ends.append(back_end)
             for name, loop in back_end.loops():

@@ -42,8 +42,7 @@ class Mirror:
         self.policy = policy
         self.roles = roles if roles is not None else Roles()
         self.metrics = Metrics()
-        needed = None if self.roles.front_end else self.roles.pools
-        self.services = connect(policy, needed, SqsQueue(policy.queue))
+        self.services = connect(policy, self.roles.needed, SqsQueue(policy.queue))
         self.desk = Desk(policy, self.roles, self.services, self.metrics)
         self._finding = trio.CancelScope()
         self._purges = Tally()
@@ -117,8 +116,7 @@ class Mirror:
                     await trio.sleep(FIND_AGAIN_S)
 
     def _take_jobs(self, pool: str) -> None:
-        named = self.roles.pools
-        if self.roles.back_end and (named is None or pool in named):
+        if self.roles.copies_for(pool):
             for loop in self._back_end.loops(pool):
                 self._start(loop)
 
