@@ -1,0 +1,362 @@
+"""What a shell does, without its sockets: a driver runs one machine, and says which calls wait for a reply.
+
+Whoever owns a driver decides when, and in which order, it is told of replies and happenings: chance in a simulation,
+every order there is in an exploration. Calls that ask for nothing outside the process (the time, credentials, the
+count of notices) are answered at once, by its `Local`.
+
+A procedure cannot be copied, but it can be repeated: a driver remembers what it was told, and `fork` tells a new one
+the same. `key` is what tells one situation from another: a procedure counts as its action and the replies so far.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Hashable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, Self, TypeAlias
+
+from cloud_mirror import copy, lease, redirect
+from cloud_mirror.actions import Acknowledge, Acquire, CopyAction, DeferJob, KeepLease, Respond, ReturnJob
+from cloud_mirror.copy_table import Phase as CopyPhase
+from cloud_mirror.copy_table import Row as CopyRow
+from cloud_mirror.events import (
+    CopyEvent,
+    DrainBegun,
+    JobReceived,
+    RedirectEvent,
+    RequestAbandoned,
+    RequestDeadlinePassed,
+    RequestJoined,
+)
+from cloud_mirror.lease import KeepingBegun, LeaseEvent, Report, Reported, TickCame, WaitForTick
+from cloud_mirror.message import Job
+from cloud_mirror.redirect_table import Phase as RedirectPhase
+from cloud_mirror.redirect_table import Row as RedirectRow
+from cloud_mirror.wire.calls import (
+    Call,
+    GetMonotonicTime,
+    GetNoticeSequence,
+    GetSigningMaterial,
+    MonotonicTime,
+    NoticeSequence,
+    Procedure,
+    ReadBody,
+    Reply,
+    SigningMaterial,
+)
+from cloud_mirror.wire.cargo import Cargo, Lease
+from cloud_mirror.wire.procedures import copy as copy_procedures
+from cloud_mirror.wire.procedures import lease as lease_procedures
+from cloud_mirror.wire.procedures import redirect as redirect_procedures
+from cloud_mirror.wire.services import PoolServices
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """The driver's own call: let `for_s` pass. Any reply will do."""
+
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A line of a machine's table that was taken: in which phase, on which kind of event."""
+
+    phase: CopyPhase | RedirectPhase
+    event: str
+    row: CopyRow | RedirectRow
+
+
+Waiting: TypeAlias = Call | Rest
+Watch: TypeAlias = Callable[[Taken], None]
+
+
+class Local(Protocol):
+    """The process that a driver runs in."""
+
+    def now_s(self) -> float:
+        """Its monotonic clock."""
+        ...
+
+    def wall_clock(self) -> datetime:
+        """The time of day, in UTC."""
+        ...
+
+    def heard(self, entry_key: str) -> int:
+        """How many notices of that entry it has heard."""
+        ...
+
+
+def ignore(taken: Taken) -> None:
+    """Watch nothing."""
+
+
+class _Running:
+    """A procedure on its way, for `action`, and what it has been replied so far."""
+
+    __slots__ = ("action", "ended", "procedure", "replies")
+
+    def __init__(self, action: object, procedure: Procedure[Any], ended: Callable[[Any], None]) -> None:
+        self.action = action
+        self.procedure = procedure
+        self.ended = ended
+        self.replies: list[object] = []
+
+
+class Driver:
+    """What all drivers are made of. `calls` are those that wait, by number; each is to be answered once."""
+
+    def __init__(self, local: Local) -> None:
+        self.local = local
+        self.calls: dict[int, Waiting] = {}
+        self._running: dict[int, _Running] = {}
+        self._begun = 0
+        self._told: list[tuple[str, tuple[Any, ...]]] = []
+        self._own: list[Reply] = []  # the replies that were given here
+        self._again: deque[Reply] = deque()  # those that are to be given once more, in a fork
+
+    def answer(self, number: int, reply: Reply, pieces: tuple[bytes, ...] = ()) -> None:
+        """The reply to a call that waits; `pieces` is what its collector was fed, where it has one."""
+        self._told.append(("_answer_again", (number, reply, pieces)))
+        self._resume(number, reply)
+
+    def fork(self) -> Self:
+        """A twin: it was told the same, and can be told something else from here on."""
+        twin = self._twin()
+        twin._again = deque(self._own)
+        for name, arguments in self._told:
+            getattr(twin, name)(*arguments)
+        assert not twin._again, "a twin asks for the same"
+        return twin
+
+    def key(self) -> Hashable:
+        """What tells one situation from another."""
+        return self._situation(), tuple((each.action, *each.replies) for each in self._running.values())
+
+    def _twin(self) -> Self:
+        """The same driver, as it was before it was told anything."""
+        raise NotImplementedError
+
+    def _situation(self) -> Hashable:
+        """What `key` holds beside the procedures."""
+        raise NotImplementedError
+
+    def _tell(self, name: str, *arguments: Any) -> None:
+        self._told.append((name, arguments))
+
+    def _answer_again(self, number: int, reply: Reply, pieces: tuple[bytes, ...]) -> None:
+        call = self.calls[number]
+        for piece in pieces:
+            assert isinstance(call, ReadBody), "only what reads a body is fed"
+            call.collector.feed(piece)
+        self.answer(number, reply, pieces)
+
+    def _begin(self, action: object, procedure: Procedure[Any], ended: Callable[[Any], None]) -> None:
+        self._begun += 1
+        self._running[self._begun] = _Running(action, procedure, ended)
+        self._resume(self._begun, None)
+
+    def _resume(self, number: int, reply: Reply | None) -> None:
+        """Go on with a procedure until it waits for something outside, or ends."""
+        self.calls.pop(number, None)
+        running = self._running[number]
+        try:
+            while True:
+                if reply is not None:
+                    running.replies.append(reply)
+                call = running.procedure.send(reply)
+                reply = self._own_reply(call)
+                if reply is None:
+                    self.calls[number] = call
+                    return
+        except StopIteration as end:
+            del self._running[number]
+            running.ended(end.value)
+
+    def _own_reply(self, call: Call) -> Reply | None:
+        """The reply to a call that asks for nothing outside the process."""
+        reply: Reply
+        match call:
+            case GetMonotonicTime() | GetNoticeSequence() | GetSigningMaterial() if self._again:
+                reply = self._again.popleft()
+            case GetMonotonicTime():
+                reply = MonotonicTime(self.local.now_s())
+            case GetNoticeSequence(entry_key):
+                reply = NoticeSequence(self.local.heard(entry_key))
+            case GetSigningMaterial():
+                reply = SigningMaterial("simulated", "simulated", None, self.local.wall_clock())
+            case _:
+                return None
+        self._own.append(reply)
+        return reply
+
+    def _now_s(self) -> float:
+        time = self._own_reply(GetMonotonicTime())
+        assert isinstance(time, MonotonicTime)
+        return time.now_s
+
+
+class FlightDriver(Driver):
+    """One flight of the redirect machine; `said` collects its responses, for its owner to take away."""
+
+    def __init__(self, local: Local, services: PoolServices, url: str, token: str, watch: Watch = ignore) -> None:
+        super().__init__(local)
+        self.services = services
+        self.url = url
+        self.state = services.manager.flight(url, token)
+        self.said: list[Respond] = []
+        self._watch = watch
+        self._inbox: deque[RedirectEvent] = deque()
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.state.phase is RedirectPhase.DONE
+
+    def tell(self, event: RequestJoined | RequestDeadlinePassed | RequestAbandoned | DrainBegun) -> None:
+        """Something happened to the flight's requests, or to its process."""
+        self._tell("tell", event)
+        self._feed(event)
+
+    def _feed(self, event: RedirectEvent) -> None:
+        """Step by step: what is answered at once while a step is taken waits for the next one."""
+        self._inbox.append(event)
+        if len(self._inbox) == 1:
+            while self._inbox:
+                self._step(self._inbox[0])
+                self._inbox.popleft()
+
+    def _step(self, event: RedirectEvent) -> None:
+        taken = redirect.transition(self.state, event)
+        self._watch(Taken(self.state.phase, type(event).__name__, taken.row))
+        self.state = taken.state
+        for action in taken.actions:
+            if isinstance(action, Respond):
+                self.said.append(action)
+            else:
+                self._begin(action, redirect_procedures.perform(self.services, self.url, action), self._feed)
+
+    def _twin(self) -> Self:
+        return type(self)(self.local, self.services, self.url, self.state.token, self._watch)
+
+    def _situation(self) -> Hashable:
+        return self.state
+
+
+class CopyDriver(Driver):
+    """One delivery of a job: a copy machine, and beside it the lease machine that it starts."""
+
+    def __init__(
+        self,
+        local: Local,
+        services: PoolServices,
+        job: Job,
+        receipt: str,
+        names: tuple[str, str],
+        watch: Watch = ignore,
+    ) -> None:
+        super().__init__(local)
+        self.services = services
+        self.job = job
+        self.cargo = Cargo(job.url, receipt)
+        self.state = services.manager.copy(*names)
+        self.lease: lease.State | None = None
+        self.settled_by: CopyAction | None = None
+        self._acquiring_s = 0.0
+        self._watch = watch
+        self._inbox: deque[CopyEvent] = deque()
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do: a lease that is still kept need be no more."""
+        return self.state.phase is CopyPhase.DONE
+
+    def tell(self, event: JobReceived | DrainBegun) -> None:
+        """The job has come, or the process is to stop."""
+        self._tell("tell", event)
+        self._feed(event)
+
+    def _feed(self, event: CopyEvent) -> None:
+        """Step by step: what is answered at once while a step is taken waits for the next one."""
+        self._inbox.append(event)
+        if len(self._inbox) == 1:
+            while self._inbox:
+                self._step(self._inbox[0])
+                self._inbox.popleft()
+
+    def _step(self, event: CopyEvent) -> None:
+        taken = copy.transition(self.state, event)
+        self._watch(Taken(self.state.phase, type(event).__name__, taken.row))
+        self.state = taken.state
+        for action in taken.actions:
+            match action:
+                case KeepLease(slot, token):
+                    self.lease = self.services.manager.lease(slot, token)
+                    self.cargo.lease = Lease(slot, token, self.lease.lease_s)
+                    self._keep(KeepingBegun(self._acquiring_s))
+                    continue
+                case Acquire():
+                    self._acquiring_s = self._now_s()
+                case Acknowledge() | DeferJob() | ReturnJob():
+                    self.settled_by = action
+                case _:
+                    pass
+            self._begin(action, copy_procedures.perform(self.services, self.cargo, action), self._feed)
+        if self.done:
+            self.calls.clear()
+            self._running.clear()
+
+    def _keep(self, event: LeaseEvent) -> None:
+        """A step of the lease machine."""
+        if self.done:
+            return
+        assert self.lease is not None, "the machine was started"
+        self.lease, actions = lease.step(self.lease, event)
+        for action in actions:
+            match action:
+                case WaitForTick(for_s):
+                    self._begin(action, _rest(for_s), lambda _: self._keep(TickCame(self._now_s())))
+                case Report(report):
+                    self._feed(report)
+                    self._keep(Reported())
+                case _:
+                    procedure = lease_procedures.perform(self.services, self.job.url, self.cargo.receipt, action)
+                    self._begin(action, procedure, self._keep)
+
+    def _twin(self) -> Self:
+        names = self.state.token, self.state.copy_id
+        return type(self)(self.local, self.services, self.job, self.cargo.receipt, names, self._watch)
+
+    def _situation(self) -> Hashable:
+        cargo = self.cargo
+        parts = tuple((number, part.size, part.etag, part.data) for number, part in sorted(cargo.parts.items()))
+        return self.state, self.lease, cargo.receipt, cargo.body, cargo.total_bytes, parts, self._acquiring_s
+
+
+class ProcedureDriver(Driver):
+    """A procedure that no machine stands behind, such as a purge or a poll; `result` is what it returned."""
+
+    def __init__(self, local: Local, make: Callable[[], Procedure[Any]]) -> None:
+        super().__init__(local)
+        self._make = make
+        self.done = False
+        self.result: Any = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._tell("start")
+        self._begin(None, self._make(), self._ended)
+
+    def _ended(self, result: Any) -> None:
+        self.done, self.result = True, result
+
+    def _twin(self) -> Self:
+        return type(self)(self.local, self._make)
+
+    def _situation(self) -> Hashable:
+        return self.done
+
+
+def _rest(for_s: float) -> Generator[Any, Any, None]:
+    yield Rest(for_s)
