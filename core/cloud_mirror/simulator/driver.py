@@ -107,8 +107,9 @@ class _Running:
 class Driver:
     """What all drivers are made of. `calls` are those that wait, by number; each is to be answered once."""
 
-    def __init__(self, local: Local) -> None:
+    def __init__(self, local: Local, watch: Watch) -> None:
         self.local = local
+        self.watch = watch
         self.calls: dict[int, Waiting] = {}
         self._running: dict[int, _Running] = {}
         self._begun = 0
@@ -128,6 +129,7 @@ class Driver:
         for name, arguments in self._told:
             getattr(twin, name)(*arguments)
         assert not twin._again, "a twin asks for the same"
+        twin.watch = self.watch
         return twin
 
     def key(self) -> Hashable:
@@ -135,7 +137,7 @@ class Driver:
         return self._situation(), tuple((each.action, *each.replies) for each in self._running.values())
 
     def _twin(self) -> Self:
-        """The same driver, as it was before it was told anything."""
+        """The same driver, as it was before it was told anything, and watched by nobody."""
         raise NotImplementedError
 
     def _situation(self) -> Hashable:
@@ -201,18 +203,23 @@ class FlightDriver(Driver):
     """One flight of the redirect machine; `said` collects its responses, for its owner to take away."""
 
     def __init__(self, local: Local, services: PoolServices, url: str, token: str, watch: Watch = ignore) -> None:
-        super().__init__(local)
+        super().__init__(local, watch)
         self.services = services
         self.url = url
         self.state = services.manager.flight(url, token)
         self.said: list[Respond] = []
-        self._watch = watch
         self._inbox: deque[RedirectEvent] = deque()
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to do."""
         return self.state.phase is RedirectPhase.DONE
+
+    def fork(self) -> Self:
+        """A twin, from whom the same responses are still to be taken."""
+        twin = super().fork()
+        twin.said = self.said.copy()
+        return twin
 
     def tell(self, event: RequestJoined | RequestDeadlinePassed | RequestAbandoned | DrainBegun) -> None:
         """Something happened to the flight's requests, or to its process."""
@@ -229,7 +236,7 @@ class FlightDriver(Driver):
 
     def _step(self, event: RedirectEvent) -> None:
         taken = redirect.transition(self.state, event)
-        self._watch(Taken(self.state.phase, type(event).__name__, taken.row))
+        self.watch(Taken(self.state.phase, type(event).__name__, taken.row))
         self.state = taken.state
         for action in taken.actions:
             if isinstance(action, Respond):
@@ -238,7 +245,7 @@ class FlightDriver(Driver):
                 self._begin(action, redirect_procedures.perform(self.services, self.url, action), self._feed)
 
     def _twin(self) -> Self:
-        return type(self)(self.local, self.services, self.url, self.state.token, self._watch)
+        return type(self)(self.local, self.services, self.url, self.state.token)
 
     def _situation(self) -> Hashable:
         return self.state
@@ -256,7 +263,7 @@ class CopyDriver(Driver):
         names: tuple[str, str],
         watch: Watch = ignore,
     ) -> None:
-        super().__init__(local)
+        super().__init__(local, watch)
         self.services = services
         self.job = job
         self.cargo = Cargo(job.url, receipt)
@@ -264,7 +271,6 @@ class CopyDriver(Driver):
         self.lease: lease.State | None = None
         self.settled_by: CopyAction | None = None
         self._acquiring_s = 0.0
-        self._watch = watch
         self._inbox: deque[CopyEvent] = deque()
 
     @property
@@ -287,7 +293,7 @@ class CopyDriver(Driver):
 
     def _step(self, event: CopyEvent) -> None:
         taken = copy.transition(self.state, event)
-        self._watch(Taken(self.state.phase, type(event).__name__, taken.row))
+        self.watch(Taken(self.state.phase, type(event).__name__, taken.row))
         self.state = taken.state
         for action in taken.actions:
             match action:
@@ -326,7 +332,7 @@ class CopyDriver(Driver):
 
     def _twin(self) -> Self:
         names = self.state.token, self.state.copy_id
-        return type(self)(self.local, self.services, self.job, self.cargo.receipt, names, self._watch)
+        return type(self)(self.local, self.services, self.job, self.cargo.receipt, names)
 
     def _situation(self) -> Hashable:
         cargo = self.cargo
@@ -338,7 +344,7 @@ class ProcedureDriver(Driver):
     """A procedure that no machine stands behind, such as a purge or a poll; `result` is what it returned."""
 
     def __init__(self, local: Local, make: Callable[[], Procedure[Any]]) -> None:
-        super().__init__(local)
+        super().__init__(local, ignore)
         self._make = make
         self.done = False
         self.result: Any = None
