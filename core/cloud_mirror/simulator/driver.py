@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -35,6 +35,7 @@ from cloud_mirror.redirect_table import Phase as RedirectPhase
 from cloud_mirror.redirect_table import Row as RedirectRow
 from cloud_mirror.wire.calls import (
     Call,
+    CloseBody,
     GetMonotonicTime,
     GetNoticeSequence,
     GetSigningMaterial,
@@ -248,7 +249,11 @@ class FlightDriver(Driver):
         return type(self)(self.local, self.services, self.url, self.state.token)
 
     def _situation(self) -> Hashable:
-        return self.state
+        """The state without what only names claims, and without what the next probe overwrites."""
+        state = replace(self.state, claims=0)
+        if state.phase in (RedirectPhase.READING, RedirectPhase.WAITING):
+            state = replace(state, check_by_s=0.0, epoch="")
+        return state
 
 
 class CopyDriver(Driver):
@@ -337,7 +342,8 @@ class CopyDriver(Driver):
     def _situation(self) -> Hashable:
         cargo = self.cargo
         parts = tuple((number, part.size, part.etag, part.data) for number, part in sorted(cargo.parts.items()))
-        return self.state, self.lease, cargo.receipt, cargo.body, cargo.total_bytes, parts, self._acquiring_s
+        body = None if cargo.body is None else CloseBody(cargo.body)
+        return self.state, self.lease, cargo.receipt, body, cargo.total_bytes, parts, self._acquiring_s
 
 
 class ProcedureDriver(Driver):

@@ -122,6 +122,11 @@ class OriginModel:
         twin._complete = self._complete.copy()
         return twin
 
+    @property
+    def opened(self) -> int:
+        """How many bodies were ever opened."""
+        return self._opened
+
     def key(self) -> Hashable:
         """What tells these origins from others; which URLs were asked, and how many bodies opened, makes no difference
         to what they do.

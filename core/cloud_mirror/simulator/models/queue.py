@@ -159,6 +159,11 @@ class QueueModel:
         twin._deleted = self._deleted.copy()
         return twin
 
+    @property
+    def sent(self) -> int:
+        """How many messages were ever sent."""
+        return self._sent
+
     def key(self) -> Hashable:
         """What tells these queues from others; how many messages were ever sent makes no difference to what they do."""
         messages, deleted = frozenset(self._messages.items()), frozenset(self._deleted.items())

@@ -91,6 +91,11 @@ class StoreModel:
         twin._objects, twin._uploads = self._objects.copy(), self._uploads.copy()
         return twin
 
+    @property
+    def made(self) -> int:
+        """How many objects and uploads it has named so far."""
+        return self._made
+
     def key(self) -> Hashable:
         """What tells this store from another; how many names it has given out makes no difference to what it does."""
         return frozenset(self._objects.items()), frozenset(self._uploads.values()), self._offset_s

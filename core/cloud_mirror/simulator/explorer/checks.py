@@ -1,0 +1,158 @@
+"""What must hold in every situation of a small world, and at every step from one to the next (docs/invariants.md).
+
+The checks look at the models and at what clients were told; nothing is asked of the code under test. Each gives its
+invariant's name and what is wrong, or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from cloud_mirror import keys
+from cloud_mirror.actions import ToCopy
+from cloud_mirror.simulator.explorer.moves import Rules, Step, World
+from cloud_mirror.simulator.explorer.nodes import Ask, Front, Life, Purger
+from cloud_mirror.simulator.explorer.world import URL, Weather
+from cloud_mirror.simulator.models import OriginModel, QueueModel, RedisModel, StoreModel
+
+POOL: Final = "s3_small"
+ENTRY: Final = keys.entry_key(POOL, URL)
+LIVES_S: Final = {"asking": 4.0, "queued": 8.0, "copying": 6.0}
+"""How long a pending entry lives at most, by its holder."""
+
+
+class Checks:
+    """The invariants of one world."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.parts = rules.parts
+
+    def step(self, world: World, after: World, step: Step) -> tuple[str, ...]:
+        """What is wrong with a step."""
+        found: list[str] = []
+        redis = self.rules.place["redis"]
+        if world[redis] != after[redis]:
+            found += self._holder_only(world, after, step)
+            found += self._lives(after)
+        if step.response is not None:
+            found += self._redirect(world, after, step)
+        if step.by >= 0:
+            found += self._acknowledged(world, after, step)
+        found += self._one_copy(after)
+        return tuple(found)
+
+    def quiet(self, world: World) -> tuple[str, ...]:
+        """What is wrong with a world in which all has come to rest."""
+        weather = self._weather(world)
+        nodes = [self.parts.nodes.parts[world[place]] for place in self.rules.processes]
+        found = []
+        for node in nodes:
+            if node.driver is not None and not (isinstance(node, Purger) and node.life is Life.PAUSED):
+                found.append(f"answered-by-deadline: {node.name} is still at work, and waits for nothing")
+            if isinstance(node, Front) and node.ask is Ask.WAITING:
+                found.append(f"answered-by-deadline: the client of {node.name} waits for ever")
+        services = self.parts.services
+        left = [url for url in (services.queue_url, services.dead_url) if self._model(world, "queue").messages(url)]
+        found += ["jobs-end: a message is left, and nobody takes it"] * bool(left)
+        if self._model(world, "origin").open_bodies:
+            found.append("bounded: a body is left open")
+        if weather.faults == self.rules.size.faults:
+            found += self._tidy(world)
+        return tuple(found)
+
+    def _tidy(self, world: World) -> Iterator[str]:
+        """Where nothing went wrong, nothing is left behind: one copy at most, and that under the living epoch."""
+        store: StoreModel = self._model(world, "store")
+        epoch = store.find(keys.epoch_key(URL))
+        living = keys.object_key(URL, epoch.body.decode() if epoch else keys.FIRST_EPOCH)
+        copies = [key for key in store.objects if key.startswith(keys.object_prefix(URL))]
+        if store.uploads or any(key != living for key in copies):
+            yield "purge-holds: something is left under a dead epoch"
+        redis: RedisModel = self._model(world, "redis")
+        if redis.fields(ENTRY).get("status") == "pending":
+            yield "jobs-end: a pending entry is left, and nobody is at work"
+
+    def _redirect(self, world: World, after: World, step: Step) -> Iterator[str]:
+        """A client is sent to a copy: it stands there, whole, and began after every purge that was over before."""
+        front = self.parts.nodes.parts[world[step.by]]
+        if not isinstance(step.response, ToCopy) or not isinstance(front, Front):
+            return
+        weather = self._weather(after)
+        store: StoreModel = self._model(after, "store")
+        origin: OriginModel = self._model(after, "origin")
+        kept = store.find(keys.object_key(URL, step.response.epoch))
+        begun = sum(self.parts.nodes.parts[after[place]].begun for place in self.rules.purgers)  # type: ignore[attr-defined]
+        if kept is None:
+            if begun == front.floor and not weather.lied:
+                yield "copy-stands: a client was sent to a copy that is not there"
+            return
+        versions = [version for version, body in origin.complete_bodies(URL) if body == kept.body]
+        if not versions:
+            yield "bytes-whole: a client was sent to bytes that the origin never had"
+        elif max(versions) <= front.floor:
+            yield "purge-holds: a client that came after a purge was sent to a copy from before it"
+
+    def _holder_only(self, world: World, after: World, step: Step) -> Iterator[str]:
+        """A *copying* entry is moved on by the worker whose token it holds, by a purge, or by Redis itself."""
+        before = self._model(world, "redis").fields(ENTRY)
+        then = self._model(after, "redis").fields(ENTRY)
+        if before.get("holder") != "copying":
+            return
+        if then.get("token") == before["token"] and then.get("holder") == "copying":
+            return
+        who = step.move.who
+        own = before["token"].startswith(f"zq{who}t")
+        purged = who.startswith("p") and not then
+        if not own and not purged and who not in ("redis", "clock"):
+            yield f"holder-only: {who} moved the entry on that {before['token']} holds"
+
+    def _lives(self, world: World) -> Iterator[str]:
+        """Every entry has an end, and a pending one an early one."""
+        now = self._weather(world).now
+        for key, value in self._model(world, "redis").image().values:
+            fields = self._model(world, "redis").fields(key)
+            if value.expires_ms is None:
+                yield "lease-ends: an entry has no end"
+            elif fields["status"] == "pending" and value.expires_ms / 1000 > now + LIVES_S[fields["holder"]] + 0.001:
+                yield f"lease-ends: a {fields['holder']} entry outlives its lease"
+
+    def _acknowledged(self, world: World, after: World, step: Step) -> Iterator[str]:
+        """A job is deleted only once its outcome is durable, or another message stands for it."""
+        url = self.parts.services.queue_url
+        before: QueueModel = self._model(world, "queue")
+        then: QueueModel = self._model(after, "queue")
+        if before is then:
+            return
+        gone = before.messages(url).keys() - then.messages(url).keys()
+        moved = then.messages(self.parts.services.dead_url).keys()
+        if not gone - moved or then.messages(url):
+            return
+        store: StoreModel = self._model(after, "store")
+        status = self._model(after, "redis").fields(ENTRY).get("status")
+        epoch = store.find(keys.epoch_key(URL))
+        living = store.find(keys.object_key(URL, epoch.body.decode() if epoch else keys.FIRST_EPOCH))
+        begun = any(self.parts.nodes.parts[after[place]].begun for place in self.rules.purgers)  # type: ignore[attr-defined]
+        if status in ("present", "error") or living is not None or begun or self._fault_in_redis(after):
+            return
+        yield "acknowledged-when-durable: a job was deleted, and there is neither a copy nor a reason"
+
+    def _fault_in_redis(self, world: World) -> bool:
+        """Whether what is remembered of errors may be lost: Redis promises no more."""
+        return self._weather(world).faults < self.rules.size.faults
+
+    def _one_copy(self, world: World) -> Iterator[str]:
+        """Without faults the origin is asked for the object once, and once more for each purge."""
+        weather = self._weather(world)
+        if self.rules.size.faults:
+            return
+        begun = sum(self.parts.nodes.parts[world[place]].begun for place in self.rules.purgers)  # type: ignore[attr-defined]
+        if weather.fetched > 1 + begun:
+            yield f"one-copy: the origin was asked for the object {weather.fetched} times, with {begun} purges"
+
+    def _weather(self, world: World) -> Weather:
+        return self.parts.weathers.parts[world[self.rules.weather]]
+
+    def _model(self, world: World, name: str) -> Any:
+        return self.parts.models[name].parts[world[self.rules.place[name]]]

@@ -1,0 +1,450 @@
+"""What a small world is made of: its processes, its models, and what one step does to each of them.
+
+A situation is a tuple of numbers. Each part of the world (a process, a model) is kept once in a table, and what a step
+does to it is worked out once and looked up from then on; so an exploration costs little more than it takes to look
+numbers up.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
+
+from cloud_mirror.actions import Response
+from cloud_mirror.manager import CacheManager
+from cloud_mirror.plan import Plan
+from cloud_mirror.policy import Policy, PoolPolicy, QueuePolicy, ServerPolicy, SourcePolicy, WorkerPolicy
+from cloud_mirror.simulator.driver import Watch
+from cloud_mirror.simulator.explorer.nodes import Clock, Front, Node
+from cloud_mirror.simulator.explorer.spelling import shape, spell
+from cloud_mirror.simulator.models import (
+    OriginModel,
+    QueueModel,
+    RedisModel,
+    Resource,
+    SimulatedProvider,
+    SimulatedQueue,
+    StoreModel,
+)
+from cloud_mirror.source import SourceRules
+from cloud_mirror.wire.calls import (
+    CloseBody,
+    Done,
+    HttpExchange,
+    OpenBody,
+    ReadBody,
+    RedisCommand,
+    RedisReply,
+    Reply,
+)
+from cloud_mirror.wire.queue import Delivery
+from cloud_mirror.wire.redis import SCRIPT
+from cloud_mirror.wire.services import PoolServices
+from cloud_mirror.wire.sqs import main_attributes
+
+T = TypeVar("T")
+
+URL: Final = "https://origin.example/a"
+BODY: Final = b"body"
+START_S: Final = 1000.0
+LONG_S: Final = 60.0
+"""What lasts longer lasts for the whole of a small world."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a world is: its processes, how many purges, how many faults at most, and in how many parts a copy goes.
+
+    `lies`: Redis may also lose its newest write to a failover, and so bring back what was there before.
+    """
+
+    fronts: int = 1
+    backs: int = 1
+    purges: int = 0
+    faults: int = 0
+    parts: int = 1
+    lies: bool = False
+
+    def __str__(self) -> str:
+        words = [f"{self.fronts} front ends", f"{self.backs} back ends", f"{self.purges} purges"]
+        words += [f"{self.faults} faults", f"{self.parts} parts", *(["Redis lies"] if self.lies else [])]
+        return ", ".join(words)
+
+
+def small_services(size: Size) -> PoolServices:
+    """Services with short times, so that what takes long in the field is but a few steps here."""
+    policy = Policy(
+        server=ServerPolicy(max_wait_s=3.0, start_wait_s=1.0, poll_s=1.0, claim_lease_s=4.0, negative_s=2.0),
+        queue=QueuePolicy(visibility_timeout_s=6, max_receive_count=2, patience_s=8.0),
+        source=SourcePolicy(allowed_patterns=(r"^https://origin\.example/",)),
+        worker=WorkerPolicy(concurrency=1, lease_s=6.0, first_backoff_s=2.0, longest_backoff_s=2.0),
+        pools=(PoolPolicy("s3", "small", "small"),),
+    )
+    provider = SimulatedProvider()
+    manager = CacheManager(policy, policy.pools[0], provider.location)
+    part_bytes = -(-len(BODY) // size.parts)
+    manager.copy_rules = replace(manager.copy_rules, plan=Plan(part_bytes, 2))
+    queue = SimulatedQueue()
+    model = queue_of(policy)
+    names = policy.queue.name(policy.pools[0].name), policy.queue.dead_name(policy.pools[0].name)
+    main, dead = (cast(str, model.url_of(name)) for name in names)
+    return PoolServices(manager, provider, queue, SourceRules(policy.source), main, dead)
+
+
+def queue_of(policy: Policy) -> QueueModel:
+    """The pool's two queues, with nothing in them."""
+    queue, model, pool = SimulatedQueue(), QueueModel(), policy.pools[0].name
+    dead = policy.queue.dead_name(pool)
+    model.handle(queue.create_request(dead, ()), START_S)
+    arn = dict(queue.read_attributes(model.handle(queue.attributes_request(cast(str, model.url_of(dead))), START_S)))
+    attributes = main_attributes(policy.queue, arn["QueueArn"])
+    model.handle(queue.create_request(policy.queue.name(pool), attributes), START_S)
+    return model
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A request that was given up by who sent it, and may still arrive. `author` is the process that sent it."""
+
+    call: RedisCommand | HttpExchange
+    author: str
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """What belongs to no part: the time, how many faults may still happen, and what is wrong just now.
+
+    `fetched` counts the bodies that were opened by GET, where no fault may happen.
+    """
+
+    now: float
+    faults: int
+    purged: int = 0
+    outages: tuple[tuple[str, float], ...] = ()
+    late: tuple[Late, ...] = ()
+    fetched: int = 0
+    lied: bool = False
+
+
+class Table(Generic[T]):
+    """Every situation of one part that was met, by number; `shapes` and `names` are its shape's.
+
+    `text` spells all that tells situations apart, `more` gives what tells them apart and yet decides nothing, such as
+    what the names that are still to be made will be made of.
+    """
+
+    def __init__(self, text: Callable[[T], str], more: Callable[[T], Hashable] = lambda _: None) -> None:
+        self.parts: list[T] = []
+        self.shapes: list[int] = []
+        self.names: list[tuple[str, ...]] = []
+        self._text = text
+        self._more = more
+        self._numbers: dict[Hashable, int] = {}
+        self._shapes: dict[str, int] = {}
+
+    def number(self, part: T) -> int:
+        """The number of a situation; a part that is given here must not be changed any more."""
+        text = self._text(part)
+        key = text, self._more(part)
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self.parts)
+            like = shape(text)
+            self.parts.append(part)
+            self.shapes.append(self._shapes.setdefault(like.text, len(self._shapes)))
+            self.names.append(like.names)
+        return number
+
+
+class Effect(NamedTuple):
+    """What a call did to a model, and what it was answered. `told`: whether the channel was told."""
+
+    model: int
+    reply: Reply
+    told: bool
+
+
+class Reaction(NamedTuple):
+    """What a process made of a reply. `response`: what its client got; `open`: a body that it left open."""
+
+    node: int
+    response: Response | None
+    open: int | None
+
+
+Asked: TypeAlias = tuple[int, str, int]
+"""A call that waits: its number, which model it is for, and its number in the table of calls."""
+
+
+class Parts:
+    """The tables of a world, and what steps do to single parts."""
+
+    def __init__(self, size: Size, watch: Watch) -> None:
+        self.size = size
+        self.services = small_services(size)
+        self.clock = Clock()
+        self.clock.now = START_S
+        self.watch = watch
+        self.nodes: Table[Node] = Table(Node.text, lambda node: (node.name, node.counted))
+        self.models: dict[str, Table[Any]] = {
+            "redis": Table(lambda model: spell(model.key())),
+            "store": Table(lambda model: spell(model.key()), lambda model: model.made),
+            "queue": Table(lambda model: spell(model.key()), lambda model: model.sent),
+            "origin": Table(_spell_origin, lambda model: model.opened),
+        }
+        self.weathers: Table[Weather] = Table(spell)
+        self.calls: Table[Any] = Table(spell, _identity)
+        self._effects: dict[tuple[str, int, int, float], Effect] = {}
+        self._reactions: dict[tuple[int, int, int, float], Reaction] = {}
+        self._tellings: dict[Any, Reaction] = {}
+        self._replies: dict[Reply, Reply] = {}
+        self._asked: dict[int, tuple[Asked, ...]] = {}
+
+    def begin(self) -> dict[str, int]:
+        """The models as they are at first."""
+        redis = RedisModel()
+        redis.execute(("SCRIPT", "LOAD", SCRIPT), START_S)
+        origin = OriginModel()
+        origin.put(URL, Resource(BODY))
+        fresh: dict[str, Any] = {
+            "redis": redis,
+            "store": StoreModel(min_part_bytes=1),
+            "queue": queue_of(self.services.policy),
+            "origin": origin,
+        }
+        return {name: self.models[name].number(model) for name, model in fresh.items()}
+
+    def asked(self, node: int) -> tuple[Asked, ...]:
+        """The calls of a process that can be carried out, but for those that only wait for time."""
+        found = self._asked.get(node)
+        if found is None:
+            part = self.nodes.parts[node]
+            calls = part.driver.calls if part.driver is not None else {}
+            found = tuple(
+                (number, model, self.calls.number(call))
+                for number, call in sorted(calls.items())
+                if (model := model_of(call)) is not None
+            )
+            self._asked[node] = found
+        return found
+
+    def effect(self, model: str, number: int, call: int, now: float) -> Effect:
+        """What a call does to a model. A body is read by `read`."""
+        key = (model, number, call, now)
+        found = self._effects.get(key)
+        if found is None:
+            twin = self.models[model].parts[number].copy()
+            reply, told = carry_out(twin, self.calls.parts[call], now)
+            reply = self._replies.setdefault(reply, reply)
+            found = self._effects[key] = Effect(self.models[model].number(twin), reply, told)
+        return found
+
+    def visible(self, queue: int, url: str, now: float) -> int:
+        """How many messages of a queue can be received now."""
+        return sum(moment <= now for moment in self._moments(queue, url))
+
+    def visible_later(self, queue: int, url: str, now: float) -> list[float]:
+        """When messages that are hidden can be received."""
+        return [moment for moment in self._moments(queue, url) if moment > now]
+
+    @functools.cache  # noqa: B019  # as long as the world
+    def _moments(self, queue: int, url: str) -> tuple[float, ...]:
+        """When a queue's messages can be received."""
+        messages = self.models["queue"].parts[queue].messages(url)
+        return tuple(message.visible_at_s for message in messages.values())
+
+    @functools.cache  # noqa: B019  # as long as the world
+    def receive(self, queue: int, url: str, pick: int, now: float) -> tuple[int, Delivery | None]:
+        """Receive one message: that of the visible ones. None where that was one too often received."""
+        twin = self.models["queue"].parts[queue].copy()
+        speaks, visibility_s = self.services.queue, self.services.policy.queue.visibility_timeout_s
+        request = speaks.receive_request(url, 1, 0, visibility_s)
+        received = speaks.read_receive(twin.handle(request, now, lambda among: min(pick, among - 1)))
+        return self.models["queue"].number(twin), received[0] if received else None
+
+    @functools.cache  # noqa: B019  # as long as the world
+    def queue_repeats(self, queue: int, now: float) -> list[tuple[str, int]]:
+        """A job that is being worked on is delivered once more."""
+        found = []
+        model = self.models["queue"].parts[queue]
+        for message_id, message in model.messages(self.services.queue_url).items():
+            if message.in_flight and message.visible_at_s > now:
+                twin = model.copy()
+                twin.redeliver(message_id, now)
+                found.append(("delivers a job once more", self.models["queue"].number(twin)))
+        return found
+
+    @functools.cache  # noqa: B019  # as long as the world
+    def redis_losses(self, redis: int, now: float) -> list[tuple[str, int]]:
+        """What Redis may lose of itself."""
+        model = self.models["redis"].parts[redis]
+        found = []
+        for key in model.keys():  # noqa: SIM118  # a model is no mapping
+            twin = model.copy()
+            twin.evict(key)
+            twin.expire(now)
+            words = "evicts the renewal" if key.endswith(":renewal") else "evicts the entry"
+            found.append((words, self.models["redis"].number(twin)))
+        if len(found) > 1:
+            twin = model.copy()
+            twin.flush()
+            found.append(("is flushed", self.models["redis"].number(twin)))
+        return found
+
+    def expiries(self, redis: int, now: float) -> list[float]:
+        """When Redis's keys run out, but for those that last for long."""
+        values = self.models["redis"].parts[redis].image().values
+        moments = [(value.expires_ms or 0) / 1000 + 0.001 for _, value in values]
+        return [moment for moment in moments if now < moment <= now + LONG_S]
+
+    @functools.cache  # noqa: B019  # as long as the world
+    def expired(self, redis: int, now: float) -> int:
+        """Redis with what has run out forgotten."""
+        twin = self.models["redis"].parts[redis].copy()
+        twin.expire(now)
+        return self.models["redis"].number(twin)
+
+    @functools.cache  # noqa: B019  # as long as the world
+    def changed_origin(self, origin: int) -> int:
+        """The origin has other bytes."""
+        twin = self.models["origin"].parts[origin].copy()
+        twin.change(URL)
+        return self.models["origin"].number(twin)
+
+    def react(self, node: int, number: int, reply: Reply, now: float) -> Reaction:
+        """What a process makes of a reply to its call."""
+        key = (node, number, id(reply), now)  # replies are kept, and equal ones are the same
+        found = self._reactions.get(key)
+        if found is None:
+            found = self._reactions[key] = self._tell(node, Node.answer, now, number, reply)
+        return found
+
+    def tell(self, node: int, act: Callable[..., None], now: float, *what: Any) -> Reaction:
+        """What a process makes of what `act` tells it."""
+        key = (node, act, now, what)
+        found = self._tellings.get(key)
+        if found is None:
+            found = self._tellings[key] = self._tell(node, act, now, *what)
+        return found
+
+    def _tell(self, node: int, act: Callable[..., None], now: float, *what: Any) -> Reaction:
+        self.clock.now = now
+        part = self.nodes.parts[node].fork()
+        self.clock.listened = False
+        act(part, *what)
+        response = part.response if isinstance(part, Front) else None
+        if isinstance(part, Front):
+            part.response = None
+        left, part.left_open = part.left_open, None
+        return Reaction(self.nodes.number(part), response, left)
+
+    @functools.cache  # noqa: B019  # as long as the world
+    def weather(self, weather: Weather) -> int:
+        """The number of what belongs to no part."""
+        return self.weathers.number(weather)
+
+    @functools.cache  # noqa: B019  # as long as the world
+    def words(self, call: int) -> str:
+        """A call, for people."""
+        return in_words(self.calls.parts[call])
+
+    def read(self, node: int, number: int, origin: int, now: float) -> tuple[Reaction, int]:
+        """A process reads a body, until it has had enough or the body ends."""
+        self.clock.now = now
+        call = cast(ReadBody, self.nodes.parts[node].driver.calls[number])  # type: ignore[union-attr]
+        twin = self.models["origin"].parts[origin].copy()
+        tray = _Tray(cast(Any, call.collector).at_most_bytes)
+        reply = twin.read(call.body, tray)
+        part = self.nodes.parts[node].fork()
+        fresh = cast(ReadBody, part.driver.calls[number])  # type: ignore[union-attr]
+        for piece in tray.pieces:
+            fresh.collector.feed(piece)
+        self.clock.listened = False
+        part.answer(number, reply, tuple(tray.pieces))
+        left, part.left_open = part.left_open, None
+        return Reaction(self.nodes.number(part), None, left), self.models["origin"].number(twin)
+
+
+def _spell_origin(origin: OriginModel) -> str:
+    resources, bodies, complete = cast(tuple[Any, Any, Any], origin.key())
+    return spell((resources, frozenset((CloseBody(body), stream) for body, stream in bodies), complete))
+
+
+def _identity(call: object) -> object:
+    """What tells apart calls that read the same: a body is read into one collector and no other."""
+    return id(call.collector) if isinstance(call, ReadBody) else None
+
+
+class _Tray:
+    """Takes pieces as a part of so many bytes does, and remembers them."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self.pieces: list[bytes] = []
+
+    def feed(self, piece: bytes) -> bool:
+        self.pieces.append(piece)
+        self._room -= len(piece)
+        return self._room <= 0
+
+
+def model_of(call: object) -> str | None:
+    """Which model carries a call out; None: it waits for time."""
+    match call:
+        case RedisCommand():
+            return "redis"
+        case HttpExchange(request=request):
+            return request.host.partition(".")[0]
+        case OpenBody() | ReadBody() | CloseBody():
+            return "origin"
+    return None
+
+
+def carry_out(model: Any, call: Any, now: float) -> tuple[Reply, bool]:
+    """Let a model carry a call out: the reply, and whether the channel was told."""
+    match call:
+        case RedisCommand(words):
+            executed = model.execute(words, now)
+            reply = executed.reply
+            if isinstance(reply, RedisReply) and isinstance(reply.value, list):
+                reply = RedisReply(tuple(reply.value))  # a list cannot be looked up
+            return reply, bool(executed.notices)
+        case HttpExchange(request=request):
+            return model.handle(request, now), False
+        case OpenBody(request=request):
+            return model.open(request, now), False
+        case CloseBody(body):
+            model.close(body)
+            return Done(), False
+    raise AssertionError(call)
+
+
+def changes_something(call: RedisCommand | HttpExchange) -> bool:
+    """Whether a call, carried out late, can make a difference."""
+    match call:
+        case RedisCommand(words):
+            return len(words) > 5 and words[5] != "read"
+        case HttpExchange(request=request):
+            return request.method not in ("GET", "HEAD")
+
+
+def in_words(call: object) -> str:
+    """A call, for people."""
+    match call:
+        case RedisCommand(words=(_, _, _, key, _, operation, condition, token, *_)):
+            slot = " (renewal)" if str(key).endswith(":renewal") else ""
+            return f"{operation!s} entry{slot} if {condition!s} {token!s}".rstrip()
+        case RedisCommand(words=words):
+            return str(words[0])
+        case HttpExchange(request=request):
+            operation = dict(request.headers).get("operation", request.method)
+            return f"{operation} {request.target.rpartition('/')[0].rpartition('/')[2]}".rstrip()
+        case OpenBody(request=request):
+            return f"{request.method} from the origin"
+        case ReadBody():
+            return "read the body"
+        case CloseBody():
+            return "close the body"
+    return type(call).__name__
