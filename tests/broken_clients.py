@@ -213,10 +213,14 @@ class Ward:
         ]
 
     def _may_be_kept(self, name: str, count: int) -> bool:
-        """Whether a pool has it, within its bound: a connection to Redis, a thread without work, urllib3's places."""
-        if name.endswith("socket to Redis"):
-            return 1 <= count <= KEPT[self.fleet.shell] + 1
-        return (": idle thread" in name or name.endswith("object _LinedConnection")) and count <= THREADS
+        """Whether it is kept for the next time: within its bound."""
+        bounds = {
+            "socket to Redis": KEPT[self.fleet.shell] + 1,
+            "idle thread": THREADS,
+            "object _LinedConnection": THREADS,  # urllib3's, without a socket
+            "object Received": 2,  # the last that each queue gave
+        }
+        return any(f": {kind}" in name and count <= bound for kind, bound in bounds.items())
 
     def _leases(self) -> int:
         with redis.Redis.from_url(self.fleet.valkey.url, decode_responses=True) as client:
