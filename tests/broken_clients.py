@@ -218,7 +218,8 @@ class Ward:
             "socket to Redis": KEPT[self.fleet.shell] + 1,
             "idle thread": THREADS,
             "object _LinedConnection": THREADS,  # urllib3's, without a socket
-            "object Received": 2,  # the last that each queue gave
+            "object Received": 2,  # the last that each of both queues gave
+            "object Delivery": 2,  # as above
         }
         return any(f": {kind}" in name and count <= bound for kind, bound in bounds.items())
 
