@@ -201,15 +201,15 @@ class Ward:
             seen.append(self.held())
             return seen[-1] == seen[-2] and not seen[-1]["leases"] and not seen[-1]["waiters"]
 
-        wait_until(steady, QUIET_S, lambda: "it did not come to rest before anybody came")
+        wait_until(steady, QUIET_S, lambda: f"it did not come to rest before anybody came: {seen[-2:]}")
         return seen[-1]
 
     def _beyond(self, before: dict[str, int]) -> list[str]:
         now = self.held()
         return [
-            f"{name}: {before.get(name, 0)} before, {now.get(name, 0)} after"
-            for name in sorted(before.keys() | now.keys())
-            if before.get(name, 0) != now.get(name, 0) and not self._may_be_kept(name, now.get(name, 0))
+            f"{name}: {before.get(name, 0)} before, {now[name]} after"
+            for name in sorted(now)
+            if before.get(name, 0) < now[name] and not self._may_be_kept(name, now[name])
         ]
 
     def _may_be_kept(self, name: str, count: int) -> bool:
