@@ -151,19 +151,22 @@ class HttpClient:
     def _send(self, call: HttpExchange | OpenBody, line: Line) -> urllib3.BaseHTTPResponse:
         request = call.request
         current.line = line
-        pool = self._managers[call.route].connection_from_host(request.host, request.port, request.scheme)
-        return pool.urlopen(
-            request.method,
-            "/",  # the connection knows better
-            body=cast(bytes, request.body) if len(request.body) else None,  # any buffer will do
-            headers=_sent(request.headers),
-            retries=False,
-            redirect=False,
-            assert_same_host=False,
-            timeout=urllib3.Timeout(connect=call.timeout_s, read=call.timeout_s),
-            preload_content=False,
-            decode_content=False,
-        )
+        try:
+            pool = self._managers[call.route].connection_from_host(request.host, request.port, request.scheme)
+            return pool.urlopen(
+                request.method,
+                "/",  # the connection knows better
+                body=cast(bytes, request.body) if len(request.body) else None,  # any buffer will do
+                headers=_sent(request.headers),
+                retries=False,
+                redirect=False,
+                assert_same_host=False,
+                timeout=urllib3.Timeout(connect=call.timeout_s, read=call.timeout_s),
+                preload_content=False,
+                decode_content=False,
+            )
+        finally:
+            del current.line  # the thread may rest for long
 
 
 def _sent(headers: Headers) -> Mapping[str, str]:

@@ -7,11 +7,12 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from http.client import HTTPResponse, RemoteDisconnected
 from typing import Any, Final, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import urllib3
 from urllib3 import exceptions
@@ -45,7 +46,7 @@ class Line:
         self.was_cut = False
         self._guard = guard
         self._owners = owners
-        self._socket: socket.socket | None = None
+        self._socket: Callable[[], socket.socket | None] = _none  # held weakly: `Owners` holds the line by its socket
 
     def admits(self, address: str) -> bool:
         """Whether the guard lets the address pass; there is none on the way to services (None)."""
@@ -60,7 +61,7 @@ class Line:
     def take(self, sock: socket.socket) -> None:
         """The request goes over this socket. A line that was cut before cuts it now."""
         with self._owners.lock:
-            self._socket = sock
+            self._socket = ref(sock)
             self._owners.of[sock] = self
             if self.was_cut:
                 _shut(sock)
@@ -69,13 +70,15 @@ class Line:
         """Break the connection, unless it has gone on to another request; may be called from any thread."""
         with self._owners.lock:
             self.was_cut = True
-            if self._socket is not None and self._owners.of.get(self._socket) is self:
-                _shut(self._socket)
+            sock = self._socket()
+            if sock is not None and self._owners.of.get(sock) is self:
+                _shut(sock)
 
     def allow(self, for_s: float) -> None:
         """Let the socket wait that long for the next bytes."""
-        if self._socket is not None:
-            self._socket.settimeout(for_s)
+        sock = self._socket()
+        if sock is not None:
+            sock.settimeout(for_s)
 
 
 class Names:
@@ -113,6 +116,10 @@ class Owners:
         self.names = Names()
         self.lock = threading.Lock()
         self.of: WeakKeyDictionary[socket.socket, Line] = WeakKeyDictionary()
+
+
+def _none() -> None:
+    """The socket of a line that has none yet."""
 
 
 def _shut(sock: socket.socket) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from cloud_mirror.wire.calls import FailureKind, HttpExchange, HttpReply, Route, TransportFailure
 from cloud_mirror_sync.http_client import HttpClient
-from cloud_mirror_sync.network import LOOK_UPS
+from cloud_mirror_sync.network import LOOK_UPS, Line
 from cloud_mirror_sync.stop import Stop, StoppedError
 from tests.shells.drivers import PATIENCE_S
 from tests.shells.raw_server import OK, get, raw_server, saying, silent, until
@@ -57,6 +58,20 @@ def test_a_request_that_is_called_off_returns_at_once(client: HttpClient) -> Non
         assert isinstance(asking.result(PATIENCE_S), TransportFailure)
         with pytest.raises(StoppedError):
             client.exchange(call, stop)
+
+
+def test_a_connection_that_has_ended_is_forgotten(client: HttpClient) -> None:
+    def kept() -> int:
+        gc.collect()
+        return sum(isinstance(each, Line) for each in gc.get_objects())
+
+    with raw_server(saying(OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))) as server:
+        call = HttpExchange(get(server.port), Route.SERVICE, PATIENCE_S)
+        assert isinstance(client.exchange(call, Stop()), HttpReply)
+        before = kept()
+        for _ in range(10):
+            assert isinstance(client.exchange(call, Stop()), HttpReply)
+        assert kept() == before
 
 
 def test_names_that_nobody_answers_for_hold_nobody_up_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
