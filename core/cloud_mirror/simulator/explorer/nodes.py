@@ -120,6 +120,11 @@ class Node:
         raise NotImplementedError
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """What its calls are numbered."""
+        return tuple(self.driver.calls) if self.driver is not None else ()
+
+    @property
     def counted(self) -> Hashable:
         """What the names that it will make are made of: it decides nothing else."""
         return 0

@@ -187,7 +187,7 @@ class Parts:
         self.clock = Clock()
         self.clock.now = START_S
         self.watch = watch
-        self.nodes: Table[Node] = Table(Node.text, lambda node: (node.name, node.counted))
+        self.nodes: Table[Node] = Table(Node.text, lambda node: (node.name, node.counted, node.numbers))
         self.models: dict[str, Table[Any]] = {
             "redis": Table(lambda model: spell(model.key())),
             "store": Table(lambda model: spell(model.key()), lambda model: model.made),
