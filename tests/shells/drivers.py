@@ -108,7 +108,6 @@ class Shell(Protocol):
     name: str
     guard: ModuleType
     redis_module: ModuleType
-    mirror_module: ModuleType
 
     def http(self, allow_private: bool = True) -> AbstractContextManager[Client]:
         """An HTTP client, closed at the end."""
@@ -206,7 +205,6 @@ class AsyncioShell(_AsyncShell):
     name = "asyncio"
     guard: ModuleType = cloud_mirror_asyncio.http_client
     redis_module: ModuleType = cloud_mirror_asyncio.redis_client
-    mirror_module: ModuleType = cloud_mirror_asyncio.mirror
 
     @staticmethod
     @asynccontextmanager
@@ -256,7 +254,6 @@ class TrioShell(_AsyncShell):
     name = "trio"
     guard: ModuleType = cloud_mirror_trio.network
     redis_module: ModuleType = cloud_mirror_trio.redis_client
-    mirror_module: ModuleType = cloud_mirror_trio.mirror
 
     @staticmethod
     @asynccontextmanager
@@ -303,7 +300,6 @@ class SyncShell:
     name = "sync"
     guard: ModuleType = cloud_mirror_sync.network
     redis_module: ModuleType = cloud_mirror_sync.redis_client
-    mirror_module: ModuleType = cloud_mirror_sync.mirror
     threads = 250
 
     @contextmanager

@@ -14,6 +14,7 @@ from cloud_mirror.actions import ToCopy, ToOrigin
 from cloud_mirror.policy import MIB, Policy, RedisPolicy
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.desk import Roles
+from cloud_mirror.wire.procedures import jobs
 from tests.servers import Valkey
 from tests.servers.processes import free_port
 from tests.shells.drivers import PATIENCE_S, Embedded, Shell
@@ -32,7 +33,7 @@ def running(shell: Shell, policy: Policy, roles: Roles = BOTH) -> Iterator[Embed
 def test_queues_are_looked_for_until_they_are_there(
     shell: Shell, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shell.mirror_module, "FIND_AGAIN_S", 0.05)
+    monkeypatch.setattr(jobs, "FIND_AGAIN_S", 0.05)
     url = world.origin.put("/early", b"bytes")
     with shell.mirror(world.policy, BOTH) as mirror:
         assert mirror.ready() == 503
