@@ -72,7 +72,7 @@ def allowed(layer: str, found: Import) -> bool:
         case "core":
             return core or found.root in PURE_STDLIB
         case "wire":
-            # `logging` only to silence botocore's loggers, which write bodies
+            # `logging` to silence botocore's loggers, which write bodies, and for what all shells would word alike
             libraries = {"botocore", "awscrt", "prometheus_client", "h11", "logging"}
             return core or wire or found.root in PURE_STDLIB | libraries
         case "simulator":

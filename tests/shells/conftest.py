@@ -1,13 +1,14 @@
 """Every shell in turn, for what all of them must do alike."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.servers import Moto, Origin, Valkey
-from tests.shells.drivers import SHELLS, Client, Shell
+from tests.shells.drivers import ASYNC_SHELLS, SHELLS, AsyncShell, Client, Shell
 from tests.shells.world import World, open_world
 
 
@@ -16,6 +17,31 @@ def shell(request: pytest.FixtureRequest) -> Shell:
     """One shell after another."""
     assert hasattr(request.param, "guard")
     return request.param  # type: ignore[no-any-return]  # pytest has no type for it
+
+
+@pytest.fixture
+def async_shell(anyio_backend_name: str) -> AsyncShell:
+    """The shell that runs on the test's backend."""
+    return ASYNC_SHELLS[anyio_backend_name]
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on(request: pytest.FixtureRequest) -> None:
+    """A test that anyio runs leaves no task behind."""
+    if "anyio_backend" in request.fixturenames:
+        request.getfixturevalue("no_task_left")
+
+
+@pytest.fixture
+async def no_task_left() -> AsyncIterator[None]:
+    """Every task that began has ended, or does so now."""
+    before = len(anyio.get_running_tasks())  # anyio's own, which are others at the end but as many
+    yield
+    with anyio.move_on_after(5):
+        while len(anyio.get_running_tasks()) > before:  # noqa: ASYNC110  # they have no common end to wait for
+            await anyio.sleep(0.005)
+    left = anyio.get_running_tasks()
+    assert len(left) <= before, f"tasks are left behind: {left}"
 
 
 @pytest.fixture

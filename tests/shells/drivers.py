@@ -21,6 +21,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 import cloud_mirror_asyncio.http_client
 import cloud_mirror_asyncio.mirror
 import cloud_mirror_asyncio.redis_client
+import cloud_mirror_asyncio.runtime
 import cloud_mirror_sync.http_client
 import cloud_mirror_sync.mirror
 import cloud_mirror_sync.network
@@ -29,6 +30,7 @@ import cloud_mirror_trio.http_client
 import cloud_mirror_trio.mirror
 import cloud_mirror_trio.network
 import cloud_mirror_trio.redis_client
+import cloud_mirror_trio.runtime
 from cloud_mirror.actions import Response
 from cloud_mirror.http_api import Answer
 from cloud_mirror.policy import Policy, RedisPolicy
@@ -108,7 +110,6 @@ class Shell(Protocol):
     name: str
     guard: ModuleType
     redis_module: ModuleType
-    mirror_module: ModuleType
 
     def http(self, allow_private: bool = True) -> AbstractContextManager[Client]:
         """An HTTP client, closed at the end."""
@@ -127,14 +128,19 @@ class Shell(Protocol):
         ...
 
 
-class _AsyncShell:
-    """What asyncio and trio share here: a runtime in a thread beside the test, to which anyio is the way in."""
+class AsyncShell:
+    """What asyncio and trio share: clients that a test on the same backend opens, and any other by a thread beside it.
+
+    `beside` runs work beside a body, and cancels it in the backend's own way when the body is left.
+    """
 
     name: str
-    _http: Callable[[bool], AbstractAsyncContextManager[Any]]
-    _redis: Callable[[RedisPolicy], AbstractAsyncContextManager[Any]]
-    _notices: Callable[[RedisPolicy, tuple[str, ...]], AbstractAsyncContextManager[Any]]
-    _mirror: Callable[[Policy, Roles], AbstractAsyncContextManager[Any]]
+    open_http: Callable[[bool], AbstractAsyncContextManager[Any]]
+    open_redis: Callable[[RedisPolicy], AbstractAsyncContextManager[Any]]
+    open_notices: Callable[[RedisPolicy, tuple[str, ...]], AbstractAsyncContextManager[Any]]
+    open_mirror: Callable[[Policy, Roles], AbstractAsyncContextManager[Any]]
+    open_runtime: Callable[[Policy], AbstractAsyncContextManager[Any]]
+    beside: Callable[..., AbstractAsyncContextManager[None]]
 
     @contextmanager
     def _entered(self, opening: AbstractAsyncContextManager[Any]) -> Iterator[tuple[BlockingPortal, Any]]:
@@ -151,7 +157,7 @@ class _AsyncShell:
 
     @contextmanager
     def http(self, allow_private: bool = True) -> Iterator[Client]:
-        with self._entered(self._http(allow_private)) as (portal, client):
+        with self._entered(self.open_http(allow_private)) as (portal, client):
 
             def forget_names() -> None:
                 for session in getattr(client, "_sessions", {}).values():  # aiohttp alone keeps what names resolve to
@@ -161,26 +167,26 @@ class _AsyncShell:
 
     @contextmanager
     def redis(self, policy: RedisPolicy) -> Iterator[Client]:
-        with self._entered(self._redis(policy)) as (portal, client):
+        with self._entered(self.open_redis(policy)) as (portal, client):
             yield Client(_begin(portal, client))
 
     @contextmanager
     def notices(self, policy: RedisPolicy, channels: tuple[str, ...]) -> Iterator[Listener]:
-        with self._entered(self._notices(policy, channels)) as (portal, notices):
+        with self._entered(self.open_notices(policy, channels)) as (portal, notices):
             yield Listener(
                 lambda key, sequence, timeout_s: portal.start_task_soon(notices.wait, key, sequence, timeout_s),
-                lambda: portal.call(self._connected, notices),
+                lambda: portal.call(self.connected, notices),
                 lambda: portal.call(lambda: int(notices.board.sequence)),
                 lambda: portal.call(self._waiting, notices),
             )
 
     @contextmanager
     def mirror(self, policy: Policy, roles: Roles) -> Iterator[Embedded]:
-        with self._entered(self._mirror(policy, roles)) as (portal, mirror):
+        with self._entered(self.open_mirror(policy, roles)) as (portal, mirror):
             yield Embedded(mirror, partial(portal.start_task_soon, mirror.redirect), lambda: portal.call(mirror.drain))
 
     @staticmethod
-    def _connected(notices: Any) -> bool:
+    def connected(notices: Any) -> bool:
         raise NotImplementedError
 
     @staticmethod
@@ -200,19 +206,38 @@ async def _closing(client: Any) -> AsyncGenerator[Any, None]:
         await client.close()
 
 
-class AsyncioShell(_AsyncShell):
+class AsyncioShell(AsyncShell):
     """aiohttp and redis.asyncio."""
 
     name = "asyncio"
     guard: ModuleType = cloud_mirror_asyncio.http_client
     redis_module: ModuleType = cloud_mirror_asyncio.redis_client
-    mirror_module: ModuleType = cloud_mirror_asyncio.mirror
 
     @staticmethod
     @asynccontextmanager
-    async def _mirror(policy: Policy, roles: Roles) -> AsyncGenerator[Any, None]:
+    async def open_mirror(policy: Policy, roles: Roles) -> AsyncGenerator[Any, None]:
         async with cloud_mirror_asyncio.mirror.Mirror(policy, roles) as mirror:
             yield mirror
+
+    @staticmethod
+    @asynccontextmanager
+    async def open_runtime(policy: Policy) -> AsyncGenerator[Any, None]:
+        async with _closing(cloud_mirror_asyncio.runtime.Runtime(policy)) as runtime:
+            yield runtime
+
+    @staticmethod
+    @asynccontextmanager
+    async def beside(*works: Callable[[], Any]) -> AsyncGenerator[None, None]:
+        tasks = [asyncio.create_task(work()) for work in works]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        for end in ended:
+            if isinstance(end, Exception):
+                raise end
 
     @staticmethod
     async def _tasks() -> set[Any]:
@@ -220,19 +245,19 @@ class AsyncioShell(_AsyncShell):
 
     @staticmethod
     @asynccontextmanager
-    async def _http(allow_private: bool) -> AsyncGenerator[Any, None]:
+    async def open_http(allow_private: bool) -> AsyncGenerator[Any, None]:
         async with _closing(cloud_mirror_asyncio.http_client.HttpClient(allow_private)) as client:
             yield client
 
     @staticmethod
     @asynccontextmanager
-    async def _redis(policy: RedisPolicy) -> AsyncGenerator[Any, None]:
+    async def open_redis(policy: RedisPolicy) -> AsyncGenerator[Any, None]:
         async with _closing(cloud_mirror_asyncio.redis_client.RedisClient(policy)) as client:
             yield client
 
     @staticmethod
     @asynccontextmanager
-    async def _notices(policy: RedisPolicy, channels: tuple[str, ...]) -> AsyncGenerator[Any, None]:
+    async def open_notices(policy: RedisPolicy, channels: tuple[str, ...]) -> AsyncGenerator[Any, None]:
         notices = cloud_mirror_asyncio.redis_client.Notices(policy, channels)
         task = asyncio.create_task(notices.listen())
         try:
@@ -242,7 +267,7 @@ class AsyncioShell(_AsyncShell):
             await asyncio.gather(task, return_exceptions=True)
 
     @staticmethod
-    def _connected(notices: Any) -> bool:
+    def connected(notices: Any) -> bool:
         return bool(notices.connected.is_set())
 
     @staticmethod
@@ -250,29 +275,40 @@ class AsyncioShell(_AsyncShell):
         return {key: len(waiting) for key, waiting in notices._waiting.items()}
 
 
-class TrioShell(_AsyncShell):
+class TrioShell(AsyncShell):
     """httpcore2 and coredis."""
 
     name = "trio"
     guard: ModuleType = cloud_mirror_trio.network
     redis_module: ModuleType = cloud_mirror_trio.redis_client
-    mirror_module: ModuleType = cloud_mirror_trio.mirror
 
     @staticmethod
     @asynccontextmanager
-    async def _mirror(policy: Policy, roles: Roles) -> AsyncGenerator[Any, None]:
+    async def open_mirror(policy: Policy, roles: Roles) -> AsyncGenerator[Any, None]:
         async with cloud_mirror_trio.mirror.Mirror(policy, roles) as mirror:
             yield mirror
 
     @staticmethod
+    def open_runtime(policy: Policy) -> AbstractAsyncContextManager[Any]:
+        return cloud_mirror_trio.runtime.open_runtime(policy)
+
+    @staticmethod
     @asynccontextmanager
-    async def _http(allow_private: bool) -> AsyncGenerator[Any, None]:
+    async def beside(*works: Callable[[], Any]) -> AsyncGenerator[None, None]:
+        async with open_background() as nursery:
+            for work in works:
+                nursery.start_soon(work)
+            yield
+
+    @staticmethod
+    @asynccontextmanager
+    async def open_http(allow_private: bool) -> AsyncGenerator[Any, None]:
         async with _closing(cloud_mirror_trio.http_client.HttpClient(allow_private)) as client:
             yield client
 
     @staticmethod
     @asynccontextmanager
-    async def _redis(policy: RedisPolicy) -> AsyncGenerator[Any, None]:
+    async def open_redis(policy: RedisPolicy) -> AsyncGenerator[Any, None]:
         async with open_background() as nursery:
             client = cloud_mirror_trio.redis_client.RedisClient(policy, nursery)
             try:
@@ -282,14 +318,14 @@ class TrioShell(_AsyncShell):
 
     @staticmethod
     @asynccontextmanager
-    async def _notices(policy: RedisPolicy, channels: tuple[str, ...]) -> AsyncGenerator[Any, None]:
+    async def open_notices(policy: RedisPolicy, channels: tuple[str, ...]) -> AsyncGenerator[Any, None]:
         notices = cloud_mirror_trio.redis_client.Notices(policy, channels)
         async with open_background() as nursery:
             nursery.start_soon(notices.listen)
             yield notices
 
     @staticmethod
-    def _connected(notices: Any) -> bool:
+    def connected(notices: Any) -> bool:
         return bool(notices.connected)
 
     @staticmethod
@@ -303,7 +339,6 @@ class SyncShell:
     name = "sync"
     guard: ModuleType = cloud_mirror_sync.network
     redis_module: ModuleType = cloud_mirror_sync.redis_client
-    mirror_module: ModuleType = cloud_mirror_sync.mirror
     threads = 250
 
     @contextmanager
@@ -364,5 +399,8 @@ class SyncShell:
 
             yield Embedded(mirror, lambda pool, url: threads.submit(mirror.redirect, pool, url), drain)
 
+
+ASYNC_SHELLS: Final[dict[str, AsyncShell]] = {shell.name: shell for shell in (AsyncioShell(), TrioShell())}
+"""By the name of anyio's backend."""
 
 SHELLS: Final[tuple[Shell, ...]] = (AsyncioShell(), TrioShell(), SyncShell())

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cloud_mirror.actions import ToCopy, ToOrigin
-from cloud_mirror.policy import MIB, Policy, RedisPolicy
+from cloud_mirror import redirect
+from cloud_mirror.actions import CopyAction, Refuse, ToCopy, ToOrigin, UploadPart
+from cloud_mirror.events import EntryRead
+from cloud_mirror.policy import MIB, OnDeadline, Policy, RedisPolicy
 from cloud_mirror.reason import Reason
+from cloud_mirror.wire.cargo import Cargo
 from cloud_mirror.wire.desk import Roles
+from cloud_mirror.wire.procedures import copy as copy_procedures
+from cloud_mirror.wire.procedures import jobs
+from cloud_mirror.wire.services import PoolServices
 from tests.servers import Valkey
 from tests.servers.processes import free_port
 from tests.shells.drivers import PATIENCE_S, Embedded, Shell
@@ -32,7 +43,7 @@ def running(shell: Shell, policy: Policy, roles: Roles = BOTH) -> Iterator[Embed
 def test_queues_are_looked_for_until_they_are_there(
     shell: Shell, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shell.mirror_module, "FIND_AGAIN_S", 0.05)
+    monkeypatch.setattr(jobs, "FIND_AGAIN_S", 0.05)
     url = world.origin.put("/early", b"bytes")
     with shell.mirror(world.policy, BOTH) as mirror:
         assert mirror.ready() == 503
@@ -142,3 +153,95 @@ def test_a_message_that_is_no_job_is_buried_and_kept(
     with running(shell, world.policy):
         until(lambda: "a job was given up" in caplog.text)
     assert "a message is no job" in caplog.text
+
+
+def descriptors() -> int:
+    """How much this process holds open; listing it opens one more, and closes it."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_mirror_leaves_no_socket_or_thread(shell: Shell, world: World) -> None:
+    world.queues(WEST_1, WEST_2)
+    url = world.origin.put("/whole", size=6 * MIB)
+
+    def use() -> None:
+        with running(shell, world.policy) as mirror:
+            assert isinstance(mirror.redirect(WEST_1, url), ToCopy)
+            assert isinstance(mirror.redirect(WEST_1, url), ToCopy)
+            until(lambda: mirror.open_bodies() == 0)
+            until(lambda: mirror.under_way() == (0, 0))
+
+    use()  # what is opened once and kept, such as the random source, is open now
+    opened, threads = descriptors(), threading.active_count()
+    for _ in range(3):
+        use()
+    # The origin is a thread of this process, and closes its ends in its own time; trio keeps a thread for a while.
+    until(lambda: descriptors() <= opened)
+    until(lambda: threading.active_count() <= threads + 1)
+
+
+# What breaks
+
+
+@pytest.mark.parametrize("on_deadline", list(OnDeadline))
+@pytest.mark.parametrize("where", ["procedure", "machine"])
+def test_a_flight_that_breaks_off_is_answered_logged_and_forgotten(
+    shell: Shell,
+    world: World,
+    on_deadline: OnDeadline,
+    where: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    step = redirect.step
+
+    def breaking_step(state: Any, event: Any) -> Any:
+        if isinstance(event, EntryRead):
+            raise AssertionError("broken on purpose")
+        return step(state, event)
+
+    def breaking_procedure(*_: Any) -> Any:
+        raise AssertionError("broken on purpose")
+
+    if where == "machine":
+        monkeypatch.setattr(redirect, "step", breaking_step)
+    else:
+        monkeypatch.setattr(f"cloud_mirror_{shell.name}.front_end.perform", breaking_procedure)
+    with shell.mirror(world.serving(on_deadline=on_deadline), Roles()) as mirror:
+        fails = on_deadline is OnDeadline.FAIL
+        expected = Refuse(Reason.INTERNAL, 500) if fails else ToOrigin(Reason.INTERNAL)
+        assert mirror.redirect(WEST_1, f"{world.origin.url}/x") == expected
+        until(lambda: mirror.under_way() == (0, 0))
+    assert [record.getMessage() for record in caplog.records].count("a flight broke off") == 1
+    assert "broken on purpose" in caplog.text
+
+
+def test_a_copy_that_breaks_off_ends_no_other(
+    shell: Shell, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.queues(WEST_1, WEST_2)
+    broken = world.origin.put("/broken", size=6 * MIB)
+    good = world.origin.put("/good", size=6 * MIB)
+    perform = copy_procedures.perform
+
+    def sometimes(services: PoolServices, cargo: Cargo, action: CopyAction) -> Any:
+        if cargo.url == broken and isinstance(action, UploadPart):
+            raise AssertionError("broken on purpose")
+        return perform(services, cargo, action)
+
+    monkeypatch.setattr(copy_procedures, "perform", sometimes)
+    with running(shell, world.policy) as mirror:
+        asking = mirror.begin(WEST_1, broken)
+        until(lambda: "a copy broke off" in caplog.text)
+        assert "broken on purpose" in caplog.text
+        until(lambda: mirror.open_bodies() == 0)
+        assert isinstance(mirror.redirect(WEST_1, good), ToCopy)
+        asking.cancel()
+
+
+def test_a_port_that_is_taken_is_an_error_by_itself(shell: Shell, world: World) -> None:
+    service = importlib.import_module(f"cloud_mirror_{shell.name}.service")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        policy = world.serving(port=taken.getsockname()[1])
+        with pytest.raises(OSError, match="in use"):
+            service.run(policy, front_end=True, back_end=False)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from botocore.credentials import Credentials, RefreshableCredentials
 
-from cloud_mirror.wire.credentials import RETRY_S, AccessKeys, CredentialSource
+from cloud_mirror.wire.calls import FailureKind, TransportFailure
+from cloud_mirror.wire.credentials import REMEDY, RETRY_S, AccessKeys, CredentialSource
 from tests.wire.exchange import AT
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -75,6 +76,13 @@ def test_keys_sign_with_the_time_that_is_passed_in() -> None:
         AT,
     )
     assert "secret" not in repr(AccessKeys("key", "secret"))
+
+
+def test_a_procedure_is_told_why_there_are_none(world: World) -> None:
+    source = CredentialSource(world.clock, world)
+    assert source.reply(source.load(), AT) == TransportFailure(FailureKind.CREDENTIALS, REMEDY)
+    keys = AccessKeys("key", "secret")
+    assert source.reply(keys, AT) == keys.at(AT)
 
 
 def test_keys_are_refreshed_before_they_expire(world: World) -> None:

@@ -13,7 +13,7 @@ from cloud_mirror.http_api import Outcome, PurgeRoute, RedirectRoute
 from cloud_mirror.policy import OnDeadline
 from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.reason import Reason
-from cloud_mirror.wire.desk import BROKEN, MALFORMED, Desk, Roles
+from cloud_mirror.wire.desk import BROKEN, MALFORMED, Desk, Roles, base_url
 from cloud_mirror.wire.metrics import CONTENT_TYPE, Metrics
 from tests.wire.pools import POLICY, SERVICES, URL, services
 
@@ -129,6 +129,20 @@ def test_a_purge_that_failed_may_be_sent_again() -> None:
 
 def test_who_cannot_be_answered_learns_only_that() -> None:
     assert (BROKEN.status, MALFORMED.status) == (500, 400)
+
+
+def test_a_process_listens_where_its_role_says() -> None:
+    policy = replace(POLICY, server=replace(POLICY.server, port=80))
+    assert Roles().address(policy) == ("127.0.0.1", 80)
+    copying = Roles(front_end=False, back_end=True)
+    assert copying.address(policy) is None
+    shown = replace(policy, worker=replace(policy.worker, host="::1", port=81))
+    assert copying.address(shown) == ("::1", 81)
+    assert Roles(back_end=True).address(shown) == ("127.0.0.1", 80)
+
+
+def test_a_base_url_shows_what_is_an_ipv6_address() -> None:
+    assert (base_url("127.0.0.1", 80), base_url("::1", 81)) == ("http://127.0.0.1:80", "http://[::1]:81")
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,26 @@ def test_a_job_is_given_up_once_its_dead_letter_is_kept(caplog: pytest.LogCaptur
     ]
 
 
+def test_what_the_queue_gave_is_counted_and_its_trouble_logged(caplog: pytest.LogCaptureFixture) -> None:
+    metrics = Metrics()
+    metrics.received(POOL, 3, "")
+    assert caplog.records == []
+    metrics.received(POOL, 0, "the cache cannot be reached")
+    metrics.queue_missing(POOL, "there is none")
+    assert value(metrics, "cloud_mirror_jobs_total", event="received") == 3
+    assert [(record.levelno, record.__dict__["trouble"]) for record in caplog.records] == [
+        (logging.WARNING, "the cache cannot be reached"),
+        (logging.ERROR, "there is none"),
+    ]
+
+
+def test_a_copy_that_broke_off_is_counted_and_told_whole(caplog: pytest.LogCaptureFixture) -> None:
+    metrics = Metrics()
+    metrics.broke_off(POOL, LookupError("on purpose"))
+    assert value(metrics, "cloud_mirror_copies_total", result="broken", reason="internal-error") == 1
+    assert "LookupError: on purpose" in caplog.text
+
+
 def test_the_text_is_what_prometheus_reads() -> None:
     metrics = Metrics()
     metrics.waiters.inc()

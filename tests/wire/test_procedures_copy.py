@@ -153,6 +153,14 @@ def test_what_the_machine_shares_with_others() -> None:
         run(Script(), Cargo(URL, "receipt"), KeepLease(Slot.ENTRY, "w"))
 
 
+def test_the_cargo_holds_when_its_lease_was_asked_for_and_whether_its_job_is_done() -> None:
+    cargo = Cargo(URL, "receipt")
+    run(Script(scripted()), cargo, Acquire(Slot.ENTRY, COPYING))
+    assert (cargo.acquiring_s, cargo.acknowledged) == (100.0, False)
+    run(Script(reply(200, "{}")), cargo, Acknowledge())
+    assert cargo.acknowledged
+
+
 def test_opening_and_closing_the_origin() -> None:
     cargo = Cargo(URL, "receipt")
     assert run(Script(), cargo, CloseOrigin()) == OriginClosed()

@@ -20,8 +20,11 @@ from cloud_mirror.wire.calls import (
     Reply,
     TransportFailure,
 )
+from cloud_mirror.wire.desk import Roles
+from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror.wire.procedures import jobs
 from cloud_mirror.wire.queue import Delivery
+from cloud_mirror.wire.services import PoolServices
 from tests.wire.exchange import reply
 from tests.wire.pools import BROKEN, POOL, SERVICES, URL, Script, error, missing, scripted, written
 
@@ -31,6 +34,7 @@ SENT = reply(200, json.dumps({"MessageId": "m"}))
 DONE = reply(200, "{}")
 PONG = RedisReply(b"PONG")
 STORED = reply(200, etag='"e"')
+NO_QUEUE = reply(400, json.dumps({"__type": "com.amazonaws.sqs#QueueDoesNotExist"}))
 DENIED = reply(400, json.dumps({"__type": "com.amazonaws.sqs#AccessDeniedException", "message": "no"}))
 THROTTLED = reply(400, json.dumps({"__type": "com.amazonaws.sqs#RequestThrottled", "message": "slower"}))
 PUT = f"PUT /bucket/{keys.letter_key(hashlib.sha256(BODY.encode()).hexdigest())}"
@@ -50,6 +54,39 @@ def asked(script: Script, operation: str) -> dict[str, object]:
 def delivered(*bodies: str) -> HttpReply:
     each = [{"MessageId": "id", "ReceiptHandle": f"receipt {body}", "Body": body} for body in bodies]
     return reply(200, json.dumps({"Messages": each}))
+
+
+def found(name: str) -> HttpReply:
+    return reply(200, json.dumps({"QueueUrl": f"http://q/{name}"}))
+
+
+def test_queues_are_found_a_pool_at_a_time_and_each_pools_jobs_are_taken_from_then_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lost = replace(SERVICES, queue_url="", dead_url="")
+    services = {"a": lost, "b": lost, "c": lost}
+    first = (NO_QUEUE, found("b"), found("b-dead"), found("c"), found("c-dead"))
+    script = Script(*first, NO_QUEUE, found("a"), NO_QUEUE, found("a"), found("a-dead"))
+    taken: list[tuple[str, str, int]] = []
+
+    def take(pool: str) -> None:
+        taken.append((pool, services[pool].queue_url, len(script.waits)))
+
+    roles = Roles(front_end=True, back_end=True, pools=("a", "c"))
+    script.run(jobs.await_queues(services, roles, Metrics(), take))
+    assert taken == [("c", "http://q/c", 0), ("a", "http://q/a", 3)]
+    assert services["b"].dead_url == "http://q/b-dead"
+    assert script.waits == [Backoff(jobs.FIND_AGAIN_S)] * 3
+    missing = [record.__dict__["trouble"].partition(":")[0] for record in caplog.records]
+    assert [name.removeprefix("there is no queue cloud-mirror-") for name in missing] == [
+        "s3_us-west-1",
+        "s3_us-west-1-dead",
+    ]
+
+
+def test_where_no_pool_is_needed_no_queue_is_looked_for() -> None:
+    services: dict[str, PoolServices] = {}
+    Script().run(jobs.await_queues(services, Roles(), Metrics(), lambda _: None))
 
 
 def test_sending() -> None:
@@ -193,6 +230,18 @@ def test_burying() -> None:
     script = Script(DENIED)
     assert script.run(jobs.bury(SERVICES, DELIVERY, "why")) is False
     assert script.said == ["SendMessage"], "it stays where it is until it is somewhere else"
+
+
+def test_a_delivery_is_opened_or_buried_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    metrics = Metrics()
+    assert Script().run(jobs.open_job(SERVICES, DELIVERY, metrics)) == Job(POOL.name, URL, "0")
+    assert caplog.records == []
+    for replies, done in (([SENT, DONE], True), ([DENIED], False)):
+        script = Script(*replies)
+        assert script.run(jobs.open_job(SERVICES, replace(DELIVERY, body="no job"), metrics)) is None
+        assert caplog.records[-1].__dict__["buried"] is done
+    labels = {"pool": POOL.name, "event": "buried"}
+    assert metrics.registry.get_sample_value("cloud_mirror_jobs_total", labels) == 2
 
 
 def test_a_dead_letter_is_kept_then_recorded_then_deleted() -> None:

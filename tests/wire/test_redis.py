@@ -1,6 +1,7 @@
 """The script that every entry goes through, on a real server and on the demo's: each operation under each condition."""
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -347,6 +348,19 @@ def test_refusals_and_failures_are_told_apart() -> None:
     assert drive(redis.read(KEY), lambda _: noscript) == Unavailable(noscript.message, sent=False)
     with pytest.raises(AssertionError):
         drive(redis.read(KEY), lambda _: Done())
+
+
+def test_an_outage_is_told_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "cloud_mirror.redis")
+    outage = redis.Outage()
+    gone, back = TransportFailure(FailureKind.TIMEOUT, "no reply"), RedisReply(None)
+    for reply in (back, gone, gone, RedisRefusal("NOSCRIPT"), back, gone):
+        outage.note(reply)
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+        (logging.ERROR, "the cache is gone: no reply"),
+        (logging.INFO, "the cache is back"),
+        (logging.ERROR, "the cache is gone: no reply"),
+    ]
 
 
 def test_the_script_can_be_sent_ahead(cache: Cache) -> None:

@@ -114,12 +114,18 @@ class Lease:
 
 
 class Cargo:
-    """One copy. `receipt` names the job's delivery; `lease` is set once it is acquired."""
+    """One copy. `receipt` names the job's delivery; `lease` is set once it is acquired.
+
+    `acquiring_s` is the monotonic time from just before the lease was asked for, from which it is counted;
+    `acknowledged` says that the job was to be deleted: it neither comes again nor is given back.
+    """
 
     def __init__(self, url: str, receipt: str) -> None:
         self.url = url
         self.receipt = receipt
         self.lease: Lease | None = None
+        self.acquiring_s = 0.0
+        self.acknowledged = False
         self.body: int | None = None
         self.headers: Headers = ()
         self.etag = ""

@@ -6,7 +6,7 @@ wire does no I/O, therefore a shell divides the work, for each `GetSigningMateri
     keys = source.current()                          # memory only, never blocks
     if keys is None:
         keys = await to_thread(source.load)          # blocks: in a thread, one at a time
-    reply = keys.at(now) if keys else TransportFailure(FailureKind.CREDENTIALS, source.problem)
+    reply = source.reply(keys, now)
 
 Keys from variables or a file stay as they were first read. Keys that expire are refreshed from 15 minutes before
 they do; while that fails the old ones are used to their end, and no more than one attempt in `RETRY_S` is made.
@@ -22,7 +22,7 @@ from typing import Any, Final
 from botocore.credentials import RefreshableCredentials
 from botocore.session import Session
 
-from cloud_mirror.wire.calls import SigningMaterial
+from cloud_mirror.wire.calls import FailureKind, SigningMaterial, TransportFailure
 
 RETRY_S: Final = 10.0
 """How long an attempt that brought nothing new stands, before the sources are asked again."""
@@ -80,6 +80,10 @@ class CredentialSource:
             self.problem = f"AWS credentials cannot be loaded ({type(error).__name__}): {error}"
         self._not_before_s = self._clock() + RETRY_S
         return self.current()
+
+    def reply(self, keys: AccessKeys | None, now: datetime) -> SigningMaterial | TransportFailure:
+        """What a procedure gets that asked for what a signature needs; `now` is the wall clock's time, in UTC."""
+        return keys.at(now) if keys is not None else TransportFailure(FailureKind.CREDENTIALS, self.problem)
 
     def _asks_again(self) -> bool:
         return self._clock() >= self._not_before_s

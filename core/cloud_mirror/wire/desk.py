@@ -67,6 +67,17 @@ class Roles:
         """Whether the process takes the pool's jobs."""
         return self.back_end and (self.pools is None or pool in self.pools)
 
+    def address(self, policy: Policy) -> tuple[str, int] | None:
+        """Host and port where the process listens; None: nowhere. One that only copies shows its health and metrics."""
+        if self.front_end:
+            return policy.server.host, policy.server.port
+        return None if policy.worker.port is None else (policy.worker.host, policy.worker.port)
+
+
+def base_url(host: str, port: int) -> str:
+    """The URL of what listens there."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
 
 class Desk:
     """One process's. `services` may change as queues are found; the desk sees it."""

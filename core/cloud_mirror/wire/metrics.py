@@ -113,6 +113,26 @@ class Metrics:
             logging.INFO if not ended.reason else logging.WARNING, "a copy ended", extra={"pool": pool, **asdict(ended)}
         )
 
+    def queue_missing(self, pool: str, trouble: str) -> None:
+        """A pool's queues were not found: it neither sends jobs nor takes them."""
+        log.error("a queue is missing", extra={"pool": pool, "trouble": trouble})
+
+    def received(self, pool: str, jobs: int, trouble: str) -> None:
+        """A turn of waiting for messages gave so many; `trouble` says why it could give none."""
+        if trouble:
+            log.warning("no jobs are taken", extra={"pool": pool, "trouble": trouble})
+        self.jobs.labels(pool, "received").inc(jobs)
+
+    def buried(self, pool: str, why: str, done: bool) -> None:
+        """A message was no job. It lies in the dead-letter queue once that is done; else it comes again."""
+        log.error("a message is no job", extra={"pool": pool, "why": why, "buried": done})
+        self.jobs.labels(pool, "buried").inc()
+
+    def broke_off(self, pool: str, error: BaseException) -> None:
+        """A copy ended by a fault in the mirror itself."""
+        log.error("a copy broke off; its job comes back by itself", extra={"pool": pool}, exc_info=error)
+        self.copies.labels(pool, "broken", Reason.INTERNAL.code).inc()
+
     def attended(self, pool: str, message_id: str, done: bool) -> None:
         """A dead letter was attended to. Its job is given up once that is done; else the letter comes again."""
         extra = {"pool": pool, "message_id": message_id}

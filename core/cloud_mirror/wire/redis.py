@@ -7,6 +7,7 @@ the cache is unavailable. `NOSCRIPT`, after a restart, is none of these: the scr
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from dataclasses import dataclass
 from importlib import resources
@@ -18,6 +19,8 @@ from cloud_mirror.wire.calls import Procedure, RedisCommand, RedisRefusal, Redis
 
 SCRIPT: Final = resources.files(__package__).joinpath("entry.lua").read_text("utf-8")
 SCRIPT_SHA1: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+log = logging.getLogger("cloud_mirror.redis")
 
 _TIME: Final = re.compile(rb"[0-9]{1,12}\.[0-9]{1,9}\Z")
 
@@ -53,6 +56,21 @@ class Change:
     status: str = ""
     channel: str = ""
     notice: str = ""
+
+
+class Outage:
+    """Tells the log that the cache is gone, and that it is back: once each, whatever the number of commands."""
+
+    def __init__(self) -> None:
+        self._gone = False
+
+    def note(self, reply: RedisReply | RedisRefusal | TransportFailure) -> None:
+        """A command's reply came, or did not."""
+        was_gone, self._gone = self._gone, isinstance(reply, TransportFailure)
+        if isinstance(reply, TransportFailure) and not was_gone:
+            log.error("the cache is gone: %s", reply.detail)
+        elif was_gone and not self._gone:
+            log.info("the cache is back")
 
 
 def load() -> Procedure[None]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Collection, Coroutine
-from typing import Any, Final
+from typing import Any
 
 from cloud_mirror import keys
 from cloud_mirror.actions import Response
@@ -15,14 +15,13 @@ from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.desk import Desk, Roles
 from cloud_mirror.wire.metrics import Metrics
+from cloud_mirror.wire.procedures.jobs import await_queues
 from cloud_mirror.wire.procedures.purge import purge
-from cloud_mirror.wire.services import connect, find_queues
+from cloud_mirror.wire.services import connect
 from cloud_mirror.wire.sqs import SqsQueue
 from cloud_mirror_asyncio.back_end import BackEnd
 from cloud_mirror_asyncio.front_end import FrontEnd
 from cloud_mirror_asyncio.runtime import Runtime
-
-FIND_AGAIN_S: Final = 2.0
 
 log = logging.getLogger("cloud_mirror.mirror")
 
@@ -48,7 +47,7 @@ class Mirror:
         """Start the subscription and the workers."""
         await self._runtime.perform(redis.load())
         self._start(self._runtime.notices.listen())
-        self._start(self._find_queues())
+        self._start(self._runtime.perform(await_queues(self.services, self.roles, self.metrics, self._take_jobs)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -98,27 +97,9 @@ class Mirror:
     async def _settle_purges(self) -> None:
         await asyncio.wait(tuple(self._purges))
 
-    async def _find_queues(self) -> None:
-        """Find the queues, however long that takes; a pool's jobs are taken from when its own are found."""
-        missing = set(self.services)
-        said: dict[str, str] = {}
-        while missing:
-            for pool in sorted(missing):
-                found = await self._runtime.perform(find_queues(self.services[pool]))
-                if not isinstance(found, str):
-                    self.services[pool] = found
-                    missing.discard(pool)
-                    self._take_jobs(pool)
-                elif said.get(pool) != found:
-                    said[pool] = found
-                    log.error("a queue is missing", extra={"pool": pool, "trouble": found})
-            if missing:
-                await asyncio.sleep(FIND_AGAIN_S)
-
     def _take_jobs(self, pool: str) -> None:
-        if self.roles.copies_for(pool):
-            for loop in self._back_end.loops(pool):
-                self._start(loop)
+        for loop in self._back_end.loops(pool):
+            self._start(loop)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -14,6 +14,7 @@ from redis.exceptions import InvalidResponse, NoScriptError, RedisError, Respons
 from cloud_mirror.policy import RedisPolicy
 from cloud_mirror.wire.calls import FailureKind, RedisCommand, RedisRefusal, RedisReply, TransportFailure
 from cloud_mirror.wire.notices import NoticeBoard
+from cloud_mirror.wire.redis import Outage
 
 CONNECTIONS: Final = 32
 RESUBSCRIBE_S: Final = 0.3
@@ -44,7 +45,7 @@ class RedisClient:
             protocol=2,
         )
         self._redis = redis.Redis.from_pool(pool)
-        self._reachable = True
+        self._outage = Outage()
         self._redis.response_callbacks.clear()  # replies as Redis sent them: the wire reads them
 
     async def close(self) -> None:
@@ -54,11 +55,7 @@ class RedisClient:
     async def command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
         """Send one command, read its reply."""
         reply = await self._command(call)
-        if isinstance(reply, TransportFailure) and self._reachable:
-            log.error("the cache is gone: %s", reply.detail)
-        elif not isinstance(reply, TransportFailure) and not self._reachable:
-            log.info("the cache is back")
-        self._reachable = not isinstance(reply, TransportFailure)
+        self._outage.note(reply)
         return reply
 
     async def _command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:

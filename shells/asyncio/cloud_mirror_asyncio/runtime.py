@@ -15,7 +15,6 @@ from cloud_mirror.wire.calls import (
     Call,
     CloseBody,
     Done,
-    FailureKind,
     GetMonotonicTime,
     GetNoticeSequence,
     GetSigningMaterial,
@@ -93,6 +92,4 @@ class Runtime:
         if keys is None:
             async with self._loading:
                 keys = self._credentials.current() or await asyncio.to_thread(self._credentials.load)
-        if keys is None:
-            return TransportFailure(FailureKind.CREDENTIALS, self._credentials.problem)
-        return keys.at(datetime.now(UTC))
+        return self._credentials.reply(keys, datetime.now(UTC))

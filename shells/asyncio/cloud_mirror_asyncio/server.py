@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 
 from cloud_mirror.http_api import Answer, PurgeRoute, RedirectRoute
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.desk import BODY_BYTES, BROKEN, HEAD_BYTES, LINGER_S, MALFORMED, SERVER, head_bytes
 from cloud_mirror_asyncio.mirror import Mirror
+
+BACKLOG: Final = 1_024
+"""How many connections may wait to be taken: a burst beyond it would be held up by whole seconds, unseen from here."""
+
+ACCEPT_AGAIN_S: Final = 0.25
+"""How long the system is left alone once it had no connection to give."""
 
 log = logging.getLogger("cloud_mirror.server")
 
@@ -20,24 +28,165 @@ class Server(web.Server):
 
     def __init__(self, mirror: Mirror) -> None:
         super().__init__(Handler(mirror), handler_cancellation=True)
-        self._keep_alive_s = mirror.policy.server.keep_alive_s
+        self._policy = mirror.policy.server
         self._line_bytes = head_bytes(mirror.policy.source)
+        self._listeners: list[socket.socket] = []
+        self._accepting = False
+        self._open = 0
+        self._taking: set[asyncio.Task[None]] = set()
 
     def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""
         return _Protocol(
             self,
+            self._policy.head_timeout_s,
             loop=asyncio.get_running_loop(),
-            keepalive_timeout=self._keep_alive_s,
+            keepalive_timeout=self._policy.keep_alive_s,
             max_line_size=self._line_bytes,
             max_field_size=HEAD_BYTES,
             lingering_time=LINGER_S,
-            access_log=None,  # type: ignore[arg-type]  # aiohttp's own way of saying that there is none
+            access_log=None,  # aiohttp's own way of saying that there is none
         )
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Accept connections; host and port as they were bound (the port asked for may be 0). Raises `OSError`."""
+        bound = await asyncio.get_running_loop().create_server(self, host, port, start_serving=False)
+        self._listeners = [each.dup() for each in bound.sockets]
+        bound.close()
+        for listener in self._listeners:
+            listener.setblocking(False)
+            listener.listen(BACKLOG)
+        self._accept_again()
+        address: tuple[str, int] = self._listeners[0].getsockname()[:2]
+        return address
+
+    def stop_accepting(self) -> None:
+        """Whoever knocks from now on is turned away by the system. Open connections go on."""
+        self._accept_no_more()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+
+    async def close(self, within_s: float) -> None:
+        """Close all connections: at once where nothing is under way, else once it is done or the time is up."""
+        self.stop_accepting()
+        await asyncio.gather(*self._taking, asyncio.sleep(0))  # what has come is read before the idle are closed
+        self.pre_shutdown()
+        await self.shutdown(within_s)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """A connection has ended."""
+        super().connection_lost(handler, exc)
+        self._leave()
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Take the connections that wait, while there is room; beyond it they go on waiting in the system's queue."""
+        try:
+            while self._open < self._policy.max_connections:
+                sock, _ = listener.accept()
+                self._open += 1
+                task = asyncio.create_task(self._take(sock))
+                self._taking.add(task)
+                task.add_done_callback(self._taking.discard)
+        except BlockingIOError:
+            return  # there are no more
+        except OSError:
+            log.exception("no connection can be taken just now")  # out of files, most likely
+            asyncio.get_running_loop().call_later(ACCEPT_AGAIN_S, self._accept_again)
+        self._accept_no_more()
+
+    async def _take(self, sock: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self, sock)
+        except OSError:  # it has ended already
+            sock.close()
+            self._leave()
+
+    def _leave(self) -> None:
+        """There is room for one more."""
+        self._open -= 1
+        self._accept_again()
+
+    def _accept_again(self) -> None:
+        if not self._accepting and self._listeners:
+            self._accepting = True
+            for listener in self._listeners:
+                asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _accept_no_more(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            for listener in self._listeners:
+                asyncio.get_running_loop().remove_reader(listener)
 
 
 class _Protocol(web.RequestHandler):
-    """aiohttp's, but who speaks no HTTP gets a problem, as everybody does, and no traceback in the log."""
+    """aiohttp's, but a head has its time, and who speaks no HTTP gets a problem, and no traceback in the log.
+
+    A request's head has to be whole within `head_timeout_s` of its first byte, however its bytes trickle in; of one
+    that began while another request was being answered, within that of the answer. aiohttp itself keeps the time of a
+    connection without a request only. Its parser does not say what it holds; but a head ends with an empty line, so
+    one is under way where something follows the last empty line that has come.
+    """
+
+    def __init__(self, manager: Server, head_timeout_s: float, **settings: Any) -> None:
+        super().__init__(manager, **settings)
+        self._head_timeout_s = head_timeout_s
+        self._head_since_s: float | None = None
+        self._answered_s = 0.0
+        self._last_bytes = b""
+        self._body: StreamReader = EMPTY_PAYLOAD
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came from the client, or (none) the parser may go on."""
+        in_body, count = not self._body.is_eof(), self._request_count
+        super().data_received(data)
+        if self._request_count > count:
+            self._body = self._messages[-1][1]
+            in_body = self._body is not EMPTY_PAYLOAD
+        if in_body:
+            self._head_since_s, self._last_bytes = None, b""  # what follows a body counts from its next piece
+            return
+        _, ended, rest = (self._last_bytes + data).rpartition(b"\r\n\r\n")
+        self._last_bytes = (self._last_bytes + data)[-3:]
+        if ended:
+            self._head_since_s = None
+        if self._head_since_s is None and rest.strip(b"\r\n"):
+            self._head_since_s = self._loop.time()
+            self._keep_head_time()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send a response."""
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self._answered_s = self._loop.time()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection has ended."""
+        super().connection_lost(exc)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+
+    def _keep_head_time(self) -> None:
+        """Close the connection if its head is late; else look again when it may be."""
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        self._head_timer = None
+        if self._head_since_s is None or self.transport is None:
+            return
+        now_s = self._loop.time()
+        due_s = max(self._head_since_s, self._answered_s) + self._head_timeout_s
+        waiting = self._waiter is not None and not self._messages
+        if waiting and now_s >= due_s:
+            self.force_close()
+            return
+        due_s = due_s if now_s < due_s else now_s + self._head_timeout_s  # a request is being answered
+        self._next_keepalive_close_time = max(self._next_keepalive_close_time, due_s)
+        self._head_timer = self._loop.call_at(due_s, self._keep_head_time)
 
     def handle_error(
         self,

@@ -8,21 +8,16 @@ import signal
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from aiohttp import web
-
 from cloud_mirror.policy import Policy
 from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.source import SourceUrl
 from cloud_mirror.wire.calls import Procedure
-from cloud_mirror.wire.desk import Roles
+from cloud_mirror.wire.desk import Roles, base_url
 from cloud_mirror_asyncio.mirror import Mirror
 from cloud_mirror_asyncio.runtime import Runtime
 from cloud_mirror_asyncio.server import Server
 
 T = TypeVar("T")
-
-BACKLOG: Final = 1_024
-"""How many connections may wait to be taken: a burst beyond it would be held up by whole seconds, unseen from here."""
 
 LINGER_S: Final = 2.0
 """How long a connection may take to read its last answer, once all is drained."""
@@ -75,17 +70,15 @@ async def _run(policy: Policy, roles: Roles, ready: Callable[[str], None] | None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with Mirror(policy, roles) as mirror:
-        runner = web.ServerRunner(Server(mirror), shutdown_timeout=LINGER_S)
-        await runner.setup()
+        server = Server(mirror)
         try:
-            base_url = await _listen(runner, policy, roles)
-            log.info("ready", extra={"address": base_url, "front_end": roles.front_end, "back_end": roles.back_end})
+            url = await _listen(server, policy, roles)
+            log.info("ready", extra={"address": url, "front_end": roles.front_end, "back_end": roles.back_end})
             if ready is not None:
-                ready(base_url)
+                ready(url)
             await _first(stopping, mirror.broken)
             log.info("draining")
-            for site in tuple(runner.sites):
-                await site.stop()
+            server.stop_accepting()
             try:
                 async with asyncio.timeout(policy.server.drain_s):
                     await mirror.drain()
@@ -94,7 +87,7 @@ async def _run(policy: Policy, roles: Roles, ready: Callable[[str], None] | None
                 return 1
             return 1 if mirror.broken.is_set() else 0
         finally:
-            await runner.cleanup()
+            await server.close(LINGER_S)
             log.info("stopped")
 
 
@@ -108,13 +101,7 @@ async def _first(*events: asyncio.Event) -> None:
             task.cancel()
 
 
-async def _listen(runner: web.ServerRunner, policy: Policy, roles: Roles) -> str:
+async def _listen(server: Server, policy: Policy, roles: Roles) -> str:
     """Listen where the settings say; the base URL, with the port that was bound (the one asked for may be 0)."""
-    host, port = policy.server.host, policy.server.port
-    if not roles.front_end:
-        if policy.worker.port is None:
-            return ""
-        host, port = policy.worker.host, policy.worker.port
-    await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
-    host, port = runner.addresses[0][:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    address = roles.address(policy)
+    return "" if address is None else base_url(*await server.listen(*address))

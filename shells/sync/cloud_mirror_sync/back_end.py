@@ -13,18 +13,11 @@ from contextlib import suppress
 from typing import Final
 
 from cloud_mirror import copy, lease
-from cloud_mirror.actions import (
-    Acknowledge,
-    Acquire,
-    CopyAction,
-    DeferJob,
-    KeepLease,
-    ReturnJob,
-)
+from cloud_mirror.actions import CopyAction, KeepLease
 from cloud_mirror.copy_table import Phase, State
 from cloud_mirror.events import CopyEvent, DrainBegun, JobReceived
 from cloud_mirror.lease import KeepingBegun, LeaseAction, LeaseEvent, Report, Reported, TickCame, WaitForTick
-from cloud_mirror.message import Job, MessageError
+from cloud_mirror.message import Job
 from cloud_mirror.wire.calls import CloseBody
 from cloud_mirror.wire.cargo import Cargo, Lease
 from cloud_mirror.wire.metrics import Metrics, copy_ended
@@ -56,9 +49,7 @@ class Copy:
         self._services = services
         self.cargo = Cargo(job.url, receipt)
         self.state: State = services.manager.copy(secrets.token_urlsafe(12), secrets.token_urlsafe(12))
-        self.settled_by: Acknowledge | DeferJob | ReturnJob | None = None
         self._inbox: queue.SimpleQueue[CopyEvent | BaseException] = queue.SimpleQueue()
-        self._acquiring_s = 0.0
         self._stop = Stop()
         self._lease_stop = Stop()
 
@@ -92,16 +83,9 @@ class Copy:
 
     def _perform(self, action: CopyAction) -> None:
         try:
-            match action:
-                case KeepLease():
-                    self._keep_lease(action)
-                    return
-                case Acquire():
-                    self._acquiring_s = time.monotonic()
-                case Acknowledge() | DeferJob() | ReturnJob():
-                    self.settled_by = action
-                case _:
-                    pass
+            if isinstance(action, KeepLease):
+                self._keep_lease(action)
+                return
             self.tell(self._runtime.perform(copy_procedures.perform(self._services, self.cargo, action), self._stop))
         except StoppedError:
             pass  # the copy is at its end
@@ -112,7 +96,7 @@ class Copy:
         """Drive the lease machine until the copy ends or the lease is lost."""
         state = self._services.manager.lease(keep.slot, keep.token)
         self.cargo.lease = Lease(keep.slot, keep.token, state.lease_s)
-        state, actions = lease.step(state, KeepingBegun(self._acquiring_s))
+        state, actions = lease.step(state, KeepingBegun(self.cargo.acquiring_s))
         while actions:
             (action,) = actions
             state, actions = lease.step(state, self._answer(action))
@@ -195,7 +179,7 @@ class BackEnd:
                 continue
             running = {task for task in running if not task.done()}
             received = self._runtime.perform(jobs.receive_jobs(services, slots - len(running)), self._polls)
-            self._note(pool, received)
+            self._metrics.received(pool, len(received.deliveries), received.trouble)
             for delivery in received.deliveries:
                 task = self._begin(services, delivery)
                 if task is None:
@@ -217,33 +201,23 @@ class BackEnd:
         services = self._services[pool]
         while True:
             received = self._runtime.perform(jobs.receive_dead_letters(services), stop)
-            self._note(pool, received)
+            self._metrics.received(pool, len(received.deliveries), received.trouble)
             for delivery in received.deliveries:
                 token = secrets.token_urlsafe(12)
                 done = self._runtime.perform(jobs.attend_dead_letter(services, delivery, token), stop)
                 self._metrics.attended(pool, delivery.message_id, done)
 
-    def _note(self, pool: str, received: jobs.Received) -> None:
-        if received.trouble:
-            log.warning("no jobs are taken", extra={"pool": pool, "trouble": received.trouble})
-        self._metrics.jobs.labels(pool, "received").inc(len(received.deliveries))
-
     def _handle(self, services: PoolServices, delivery: Delivery) -> None:
         """One delivery, from receipt to its end. What breaks here ends this copy and no other."""
         pool = services.pool.name
         try:
-            job = jobs.read_job(services, delivery)
-            if isinstance(job, MessageError):
-                buried = self._runtime.perform(jobs.bury(services, delivery, str(job)))
-                log.error("a message is no job", extra={"pool": pool, "why": str(job), "buried": buried})
-                self._metrics.jobs.labels(pool, "buried").inc()
-            else:
+            job = self._runtime.perform(jobs.open_job(services, delivery, self._metrics))
+            if job is not None:
                 self._copy(services, job, delivery)
         except StoppedError:
             log.warning("a copy was broken off; its job comes back by itself", extra={"pool": pool})
-        except Exception:
-            log.exception("a copy broke off; its job comes back by itself", extra={"pool": pool})
-            self._metrics.copies.labels(pool, "broken", "internal-error").inc()
+        except Exception as error:  # noqa: BLE001  # it is logged and counted
+            self._metrics.broke_off(pool, error)
 
     def _copy(self, services: PoolServices, job: Job, delivery: Delivery) -> None:
         pool, began_s = services.pool.name, time.monotonic()
@@ -260,6 +234,5 @@ class BackEnd:
             finally:
                 with self._lock:
                     self._copies.discard(running)
-        acknowledged = isinstance(running.settled_by, Acknowledge)
-        seconds = time.monotonic() - began_s
-        self._metrics.copied(pool, copy_ended(running.state, acknowledged, running.cargo.total_bytes, seconds))
+        cargo, seconds = running.cargo, time.monotonic() - began_s
+        self._metrics.copied(pool, copy_ended(running.state, cargo.acknowledged, cargo.total_bytes, seconds))

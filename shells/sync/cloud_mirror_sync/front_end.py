@@ -96,16 +96,14 @@ class Flight:
 
     def _perform(self, action: RedirectAction) -> None:
         try:
-            event = self._runtime.perform(perform(self._services, self._url, action), self._stop)
+            self.feed(self._runtime.perform(perform(self._services, self._url, action), self._stop))
         except StoppedError:
-            return
+            pass  # nobody waits any more
         except Exception:
             log.exception("a flight broke off", extra={"action": type(action).__name__})
             with self._lock:
                 self._respond(tuple(self._waiting), self._services.manager.break_off())
                 self.stop()
-            return
-        self.feed(event)
 
     def _respond(self, requests: tuple[int, ...], response: Response) -> None:
         for request in requests:

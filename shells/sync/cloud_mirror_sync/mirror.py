@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
 
 from cloud_mirror import keys
 from cloud_mirror.actions import Response
@@ -17,15 +16,14 @@ from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.desk import Desk, Roles
 from cloud_mirror.wire.metrics import Metrics
+from cloud_mirror.wire.procedures.jobs import await_queues
 from cloud_mirror.wire.procedures.purge import purge
-from cloud_mirror.wire.services import connect, find_queues
+from cloud_mirror.wire.services import connect
 from cloud_mirror.wire.sqs import SqsQueue
 from cloud_mirror_sync.back_end import BackEnd
 from cloud_mirror_sync.front_end import FrontEnd
 from cloud_mirror_sync.runtime import Runtime
 from cloud_mirror_sync.stop import Stop, StoppedError
-
-FIND_AGAIN_S: Final = 2.0
 
 log = logging.getLogger("cloud_mirror.mirror")
 
@@ -102,28 +100,13 @@ class Mirror:
         return done and answered
 
     def _find_queues(self, stop: Stop) -> None:
-        """Find the queues, however long that takes; a pool's jobs are taken from when its own are found."""
-        missing = set(self.services)
-        said: dict[str, str] = {}
-        while missing:
-            for pool in sorted(missing):
-                found = self._runtime.perform(find_queues(self.services[pool]), stop)
-                if not isinstance(found, str):
-                    self.services[pool] = found
-                    missing.discard(pool)
-                    self._take_jobs(pool)
-                elif said.get(pool) != found:
-                    said[pool] = found
-                    log.error("a queue is missing", extra={"pool": pool, "trouble": found})
-            if missing:
-                stop.sleep(FIND_AGAIN_S)
+        self._runtime.perform(await_queues(self.services, self.roles, self.metrics, self._take_jobs), stop)
 
     def _take_jobs(self, pool: str) -> None:
-        if self.roles.copies_for(pool):
-            back_end = BackEnd(self._runtime, {pool: self.services[pool]}, self.metrics)
-            self._back_ends.append(back_end)
-            for name, loop in back_end.loops():
-                self._start(name, loop)
+        back_end = BackEnd(self._runtime, {pool: self.services[pool]}, self.metrics)
+        self._back_ends.append(back_end)
+        for name, loop in back_end.loops():
+            self._start(name, loop)
 
     def _start(self, name: str, work: Callable[[Stop], None]) -> None:
         thread = threading.Thread(target=self._run, args=(work,), name=name, daemon=True)

@@ -15,6 +15,7 @@ from redis.retry import Retry
 from cloud_mirror.policy import RedisPolicy
 from cloud_mirror.wire.calls import FailureKind, RedisCommand, RedisRefusal, RedisReply, TransportFailure
 from cloud_mirror.wire.notices import NoticeBoard
+from cloud_mirror.wire.redis import Outage
 from cloud_mirror_sync.stop import Stop
 
 CONNECTIONS: Final = 64
@@ -42,7 +43,7 @@ class RedisClient:
         )
         self._redis = redis.Redis.from_pool(pool)
         self._redis.response_callbacks.clear()  # replies as Redis sent them: the wire reads them
-        self._reachable = True
+        self._outage = Outage()
 
     def close(self) -> None:
         """Close every connection."""
@@ -51,11 +52,7 @@ class RedisClient:
     def command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
         """Send one command, read its reply."""
         reply = self._command(call)
-        if isinstance(reply, TransportFailure) and self._reachable:
-            log.error("the cache is gone: %s", reply.detail)
-        elif not isinstance(reply, TransportFailure) and not self._reachable:
-            log.info("the cache is back")
-        self._reachable = not isinstance(reply, TransportFailure)
+        self._outage.note(reply)
         return reply
 
     def _command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:

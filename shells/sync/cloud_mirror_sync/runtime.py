@@ -16,7 +16,6 @@ from cloud_mirror.wire.calls import (
     Call,
     CloseBody,
     Done,
-    FailureKind,
     GetMonotonicTime,
     GetNoticeSequence,
     GetSigningMaterial,
@@ -107,6 +106,4 @@ class Runtime:
         if keys is None:
             with self._loading:
                 keys = self._credentials.current() or self._credentials.load()
-        if keys is None:
-            return TransportFailure(FailureKind.CREDENTIALS, self._credentials.problem)
-        return keys.at(datetime.now(UTC))
+        return self._credentials.reply(keys, datetime.now(UTC))

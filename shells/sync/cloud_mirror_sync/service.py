@@ -13,7 +13,7 @@ from cloud_mirror.policy import Policy
 from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.source import SourceUrl
 from cloud_mirror.wire.calls import Procedure
-from cloud_mirror.wire.desk import Roles
+from cloud_mirror.wire.desk import Roles, base_url
 from cloud_mirror_sync.mirror import Mirror
 from cloud_mirror_sync.runtime import Runtime
 from cloud_mirror_sync.server import Server
@@ -43,10 +43,10 @@ def run(
     with _signals() as stopping, Mirror(policy, roles) as mirror:
         server = _server(mirror, policy, roles)
         try:
-            base_url = _base_url(server)
-            log.info("ready", extra={"address": base_url, "front_end": roles.front_end, "back_end": roles.back_end})
+            url = base_url(*server.address) if server is not None else ""  # the port asked for may be 0
+            log.info("ready", extra={"address": url, "front_end": roles.front_end, "back_end": roles.back_end})
             if ready is not None:
-                ready(base_url)
+                ready(url)
             stopping.get()
             log.info("draining")
             if server is not None:
@@ -91,19 +91,9 @@ def _signals() -> Iterator[queue.SimpleQueue[int]]:
 
 def _server(mirror: Mirror, policy: Policy, roles: Roles) -> Server | None:
     """A server where the settings say that one listens."""
-    host, port = policy.server.host, policy.server.port
-    if not roles.front_end:
-        if policy.worker.port is None:
-            return None
-        host, port = policy.worker.host, policy.worker.port
-    server = Server(mirror, host, port)
+    address = roles.address(policy)
+    if address is None:
+        return None
+    server = Server(mirror, *address)
     server.start()
     return server
-
-
-def _base_url(server: Server | None) -> str:
-    """With the port that was bound: the one asked for may be 0."""
-    if server is None:
-        return ""
-    host, port = server.address
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import secrets
 from collections.abc import Awaitable, Callable
@@ -12,18 +11,11 @@ from typing import Final
 import trio
 
 from cloud_mirror import copy, lease
-from cloud_mirror.actions import (
-    Acknowledge,
-    Acquire,
-    CopyAction,
-    DeferJob,
-    KeepLease,
-    ReturnJob,
-)
+from cloud_mirror.actions import CopyAction, KeepLease
 from cloud_mirror.copy_table import Phase, State
 from cloud_mirror.events import CopyEvent, DrainBegun, JobReceived
 from cloud_mirror.lease import KeepingBegun, LeaseAction, LeaseEvent, Report, Reported, TickCame, WaitForTick
-from cloud_mirror.message import Job, MessageError
+from cloud_mirror.message import Job
 from cloud_mirror.wire.calls import CloseBody, Procedure
 from cloud_mirror.wire.cargo import Cargo, Lease
 from cloud_mirror.wire.metrics import Metrics, copy_ended
@@ -38,8 +30,6 @@ from cloud_mirror_trio.runtime import Runtime
 LAST_POLL_S: Final = 2.0
 """How long a poll under way is still listened to after jobs were given back: it may be the one that gets them."""
 
-log = logging.getLogger("cloud_mirror.back_end")
-
 
 class Copy:
     """Drives one copy machine, and beside it the lease machine that it starts."""
@@ -49,9 +39,7 @@ class Copy:
         self._services = services
         self.cargo = Cargo(job.url, receipt)
         self.state: State = services.manager.copy(secrets.token_urlsafe(12), secrets.token_urlsafe(12))
-        self.settled_by: Acknowledge | DeferJob | ReturnJob | None = None
         self._told, self._inbox = trio.open_memory_channel[CopyEvent](math.inf)
-        self._acquiring_s = 0.0
 
     def tell(self, event: CopyEvent) -> None:
         """Something happened to this copy."""
@@ -71,23 +59,16 @@ class Copy:
                 await self._runtime.http.close_body(CloseBody(self.cargo.body))
 
     async def _perform(self, action: CopyAction) -> None:
-        match action:
-            case KeepLease():
-                await self._keep_lease(action)
-                return
-            case Acquire():
-                self._acquiring_s = trio.current_time()
-            case Acknowledge() | DeferJob() | ReturnJob():
-                self.settled_by = action
-            case _:
-                pass
+        if isinstance(action, KeepLease):
+            await self._keep_lease(action)
+            return
         self.tell(await self._runtime.carry_out(action, copy_procedures.perform(self._services, self.cargo, action)))
 
     async def _keep_lease(self, keep: KeepLease) -> None:
         """Drive the lease machine until the copy ends or the lease is lost."""
         state = self._services.manager.lease(keep.slot, keep.token)
         self.cargo.lease = Lease(keep.slot, keep.token, state.lease_s)
-        state, actions = lease.step(state, KeepingBegun(self._acquiring_s))
+        state, actions = lease.step(state, KeepingBegun(self.cargo.acquiring_s))
         while actions:
             (action,) = actions
             state, actions = lease.step(state, await self._answer(action))
@@ -166,29 +147,19 @@ class BackEnd:
                 received = await self._runtime.perform(receive)
             finally:
                 self._polls.discard(poll)
-            self._note(services.pool.name, received)
+            self._metrics.received(services.pool.name, len(received.deliveries), received.trouble)
             return received.deliveries
         return ()
-
-    def _note(self, pool: str, received: jobs.Received) -> None:
-        if received.trouble:
-            log.warning("no jobs are taken", extra={"pool": pool, "trouble": received.trouble})
-        self._metrics.jobs.labels(pool, "received").inc(len(received.deliveries))
 
     async def _handle(self, services: PoolServices, delivery: Delivery, slots: trio.Semaphore) -> None:
         """One delivery, from receipt to its end. What breaks here ends this copy and no other."""
         pool = services.pool.name
         try:
-            job = jobs.read_job(services, delivery)
-            if isinstance(job, MessageError):
-                buried = await self._runtime.finish(jobs.bury(services, delivery, str(job)))
-                log.error("a message is no job", extra={"pool": pool, "why": str(job), "buried": buried})
-                self._metrics.jobs.labels(pool, "buried").inc()
-            else:
+            job = await self._runtime.finish(jobs.open_job(services, delivery, self._metrics))
+            if job is not None:
                 await self._copy(services, job, delivery)
-        except Exception:
-            log.exception("a copy broke off; its job comes back by itself", extra={"pool": pool})
-            self._metrics.copies.labels(pool, "broken", "internal-error").inc()
+        except Exception as error:  # noqa: BLE001  # it is logged and counted
+            self._metrics.broke_off(pool, error)
         finally:
             slots.release()
 
@@ -204,6 +175,5 @@ class BackEnd:
                 await running.run()
             finally:
                 self._copies.discard(running)
-        acknowledged = isinstance(running.settled_by, Acknowledge)
-        seconds = trio.current_time() - began_s
-        self._metrics.copied(pool, copy_ended(running.state, acknowledged, running.cargo.total_bytes, seconds))
+        cargo, seconds = running.cargo, trio.current_time() - began_s
+        self._metrics.copied(pool, copy_ended(running.state, cargo.acknowledged, cargo.total_bytes, seconds))

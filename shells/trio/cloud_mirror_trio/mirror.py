@@ -6,7 +6,6 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Final
 
 import trio
 
@@ -17,15 +16,14 @@ from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.desk import Desk, Roles
 from cloud_mirror.wire.metrics import Metrics
+from cloud_mirror.wire.procedures.jobs import await_queues
 from cloud_mirror.wire.procedures.purge import purge
-from cloud_mirror.wire.services import connect, find_queues
+from cloud_mirror.wire.services import connect
 from cloud_mirror.wire.sqs import SqsQueue
 from cloud_mirror_trio.back_end import BackEnd
 from cloud_mirror_trio.front_end import FrontEnd
 from cloud_mirror_trio.nursery import Tally, open_background
 from cloud_mirror_trio.runtime import Runtime, open_runtime
-
-FIND_AGAIN_S: Final = 2.0
 
 log = logging.getLogger("cloud_mirror.mirror")
 
@@ -98,27 +96,12 @@ class Mirror:
             nursery.start_soon(self._purges.settle)
 
     async def _find_queues(self) -> None:
-        """Find the queues, however long that takes; a pool's jobs are taken from when its own are found."""
-        missing = set(self.services)
-        said: dict[str, str] = {}
         with self._finding:
-            while missing:
-                for pool in sorted(missing):
-                    found = await self._runtime.perform(find_queues(self.services[pool]))
-                    if not isinstance(found, str):
-                        self.services[pool] = found
-                        missing.discard(pool)
-                        self._take_jobs(pool)
-                    elif said.get(pool) != found:
-                        said[pool] = found
-                        log.error("a queue is missing", extra={"pool": pool, "trouble": found})
-                if missing:
-                    await trio.sleep(FIND_AGAIN_S)
+            await self._runtime.perform(await_queues(self.services, self.roles, self.metrics, self._take_jobs))
 
     def _take_jobs(self, pool: str) -> None:
-        if self.roles.copies_for(pool):
-            for loop in self._back_end.loops(pool):
-                self._start(loop)
+        for loop in self._back_end.loops(pool):
+            self._start(loop)
 
     def _start(self, part: Callable[[], Awaitable[None]]) -> None:
         self._nursery.start_soon(self._run, part)

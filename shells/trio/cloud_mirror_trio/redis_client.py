@@ -21,6 +21,7 @@ from coredis.exceptions import InvalidResponse, NoScriptError, RedisError, Respo
 from cloud_mirror.policy import RedisPolicy
 from cloud_mirror.wire.calls import FailureKind, RedisCommand, RedisRefusal, RedisReply, TransportFailure
 from cloud_mirror.wire.notices import NoticeBoard
+from cloud_mirror.wire.redis import Outage
 from cloud_mirror_trio.nursery import open_background
 
 RESUBSCRIBE_S: Final = 0.3
@@ -40,7 +41,7 @@ class RedisClient:
         self._policy = policy
         self._nursery = nursery
         self._link: _Link | None = None
-        self._reachable = True
+        self._outage = Outage()
 
     def close(self) -> None:
         """Close the connection."""
@@ -50,11 +51,7 @@ class RedisClient:
     async def command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
         """Send one command, read its reply."""
         reply = await self._command(call)
-        if isinstance(reply, TransportFailure) and self._reachable:
-            log.error("the cache is gone: %s", reply.detail)
-        elif not isinstance(reply, TransportFailure) and not self._reachable:
-            log.info("the cache is back")
-        self._reachable = not isinstance(reply, TransportFailure)
+        self._outage.note(reply)
         return reply
 
     async def _command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:

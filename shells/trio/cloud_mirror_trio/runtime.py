@@ -20,7 +20,6 @@ from cloud_mirror.wire.calls import (
     Call,
     CloseBody,
     Done,
-    FailureKind,
     GetMonotonicTime,
     GetNoticeSequence,
     GetSigningMaterial,
@@ -125,9 +124,7 @@ class Runtime:
         if keys is None:
             async with self._loading:
                 keys = self._credentials.current() or await trio.to_thread.run_sync(self._credentials.load)
-        if keys is None:
-            return TransportFailure(FailureKind.CREDENTIALS, self._credentials.problem)
-        return keys.at(datetime.now(UTC))
+        return self._credentials.reply(keys, datetime.now(UTC))
 
 
 @asynccontextmanager

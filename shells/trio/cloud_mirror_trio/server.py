@@ -95,7 +95,9 @@ class Server:
                 del self._reading[connection]
 
     async def _send(self, stream: trio.SocketStream, connection: ServerConnection, answer: Answer) -> None:
-        data = connection.respond(answer, trio.current_time(), time.time(), last=self._finishing)
+        data = connection.respond(
+            answer, trio.current_time(), time.time(), last=self._finishing or self._mirror.draining
+        )
         with trio.move_on_at(_or_never(connection.deadline_s)):
             await stream.send_all(data)
 

@@ -13,7 +13,7 @@ from cloud_mirror.policy import Policy
 from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.source import SourceUrl
 from cloud_mirror.wire.calls import Procedure
-from cloud_mirror.wire.desk import Roles
+from cloud_mirror.wire.desk import Roles, base_url
 from cloud_mirror_trio.mirror import Mirror
 from cloud_mirror_trio.nursery import open_background
 from cloud_mirror_trio.runtime import open_runtime
@@ -70,11 +70,11 @@ async def _run(policy: Policy, roles: Roles, ready: Callable[[str], None] | None
             listening.start_soon(_hear, signals, stopping)
             async with Mirror(policy, roles) as mirror, open_background() as connections:
                 server = Server(mirror, connections)
-                base_url = await _listen(server, policy, roles)
+                url = await _listen(server, policy, roles)
                 listening.start_soon(_relay, mirror.broken, stopping)
-                log.info("ready", extra={"address": base_url, "front_end": roles.front_end, "back_end": roles.back_end})
+                log.info("ready", extra={"address": url, "front_end": roles.front_end, "back_end": roles.back_end})
                 if ready is not None:
-                    ready(base_url)
+                    ready(url)
                 await stopping.wait()
                 log.info("draining")
                 status = await _drain(mirror, server)
@@ -107,10 +107,5 @@ async def _drain(mirror: Mirror, server: Server) -> int:
 
 async def _listen(server: Server, policy: Policy, roles: Roles) -> str:
     """Listen where the settings say; the base URL, with the port that was bound (the one asked for may be 0)."""
-    host, port = policy.server.host, policy.server.port
-    if not roles.front_end:
-        if policy.worker.port is None:
-            return ""
-        host, port = policy.worker.host, policy.worker.port
-    host, port = await server.listen(host, port)
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    address = roles.address(policy)
+    return "" if address is None else base_url(*await server.listen(*address))

@@ -1,4 +1,4 @@
-"""What is the asyncio client's own: cancellation, names that take long, and aiohttp's second look at an address."""
+"""What is the asyncio client's own: names that take long, and aiohttp's second look at an address."""
 
 from __future__ import annotations
 
@@ -9,56 +9,17 @@ from typing import Any
 
 import pytest
 
-from cloud_mirror.wire.calls import (
-    BodyOpened,
-    CloseBody,
-    FailureKind,
-    HttpExchange,
-    HttpReply,
-    OpenBody,
-    ReadBody,
-    Route,
-    TransportFailure,
-)
+from cloud_mirror.wire.calls import FailureKind, HttpExchange, HttpReply, Route, TransportFailure
 from cloud_mirror_asyncio import http_client as module
 from cloud_mirror_asyncio.http_client import HttpClient
-from tests.shells.asyncio_shell.looping import http_client, in_loop, until
-from tests.shells.raw_server import OK, Taking, exchange, get, raw_server, request, saying
+from tests.shells.awaiting import ON_ANYIO
+from tests.shells.drivers import AsyncioShell
+from tests.shells.raw_server import OK, get, raw_server, saying
 
-
-@in_loop
-async def test_a_reader_that_is_cancelled_leaves_nothing() -> None:
-    text = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
-    with raw_server(saying(text)) as server:
-        async with http_client() as client:
-            body = await client.open_body(OpenBody(request(server), Route.ORIGIN, 20.0))
-            assert isinstance(body, BodyOpened)
-            reading = asyncio.create_task(client.read_body(ReadBody(body.body, Taking(), 20.0)))
-            await asyncio.sleep(0)
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-            await client.close_body(CloseBody(body.body))
-            await until(lambda: server.connections == 0)
-
-
-@pytest.mark.parametrize("text", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc"])
-@pytest.mark.parametrize("method", ["GET", "PUT"])
-@in_loop
-async def test_an_exchange_that_is_cancelled_leaves_nothing(text: bytes, method: str) -> None:
-    with raw_server(saying(text, then_wait=True)) as server:
-        async with http_client() as client:
-            body = bytes(30_000_000) if method == "PUT" else b""
-            asking = asyncio.create_task(client.exchange(exchange(request(server, method=method, body=body))))
-            await until(lambda: len(server.heads) == 1)
-            asking.cancel()
-            ended = await asyncio.gather(asking, return_exceptions=True)
-            assert isinstance(ended[0], asyncio.CancelledError)
-            server.go_on.set()
-            await until(lambda: server.connections == 0)
+pytestmark = ON_ANYIO
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.7"], ["127.0.0.7", "127.0.0.8"]])
-@in_loop
 async def test_the_guard_is_asked_again_for_the_very_address_that_is_connected_to(
     addresses: list[str], resolving: dict[str, list[list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,7 +32,7 @@ async def test_the_guard_is_asked_again_for_the_very_address_that_is_connected_t
     monkeypatch.setattr(module, "is_allowed_address", at_first)
     resolving["turning.example"] = [addresses]
     with raw_server(saying(OK), host="0.0.0.0") as server:  # noqa: S104  # all of 127/8
-        async with http_client() as client:
+        async with AsyncioShell.open_http(True) as client:
             failure = await client.exchange(HttpExchange(get(server.port, "turning.example"), Route.ORIGIN, 20.0))
             assert failure.kind is FailureKind.ADDRESS_NOT_ALLOWED
             assert asked[: 2 * len(addresses)] == [*addresses, *addresses]
@@ -101,7 +62,7 @@ def test_names_that_nobody_answers_for_hold_up_nothing_else(monkeypatch: pytest.
         return failure.kind
 
     async def use() -> None:
-        async with http_client() as client:
+        async with AsyncioShell.open_http(True) as client:
             names = [asyncio.create_task(slow(client, number)) for number in range(40)]
             await asyncio.to_thread(asked.acquire)
             await service(client)

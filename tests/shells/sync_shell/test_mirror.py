@@ -15,11 +15,10 @@ from dataclasses import replace
 
 import pytest
 
-from cloud_mirror.actions import Refuse, ToCopy, ToOrigin
+from cloud_mirror.actions import ToCopy, ToOrigin
 from cloud_mirror.http_api import Outcome
 from cloud_mirror.policy import (
     MIB,
-    OnDeadline,
     Policy,
     PoolPolicy,
     QueuePolicy,
@@ -136,26 +135,6 @@ def test_a_deadline_is_kept(policy: Policy, origin: Origin) -> None:
         began_s = time.monotonic()
         assert mirror.redirect(POOL, url) == ToOrigin(Reason.DEADLINE)
         assert 0.3 <= time.monotonic() - began_s < 1.0
-
-
-@pytest.mark.parametrize("on_deadline", list(OnDeadline))
-def test_a_flight_that_breaks_off_is_answered_and_forgotten(
-    policy: Policy,
-    origin: Origin,
-    on_deadline: OnDeadline,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def breaking(*_: object) -> None:
-        raise AssertionError("broken on purpose")
-
-    monkeypatch.setattr("cloud_mirror_sync.front_end.perform", breaking)
-    with Mirror(replace(policy, server=replace(policy.server, on_deadline=on_deadline))) as mirror:
-        fails = on_deadline is OnDeadline.FAIL
-        expected = Refuse(Reason.INTERNAL, 500) if fails else ToOrigin(Reason.INTERNAL)
-        assert mirror.redirect(POOL, f"{origin.url}/x") == expected
-        assert (mirror._front_end._flights, mirror._front_end.held) == ({}, 0)
-    assert "broken on purpose" in caplog.text
 
 
 def test_closing_breaks_off_whatever_is_under_way(policy: Policy, origin: Origin) -> None:

@@ -1,10 +1,8 @@
-"""The threaded server: the same bytes as aiohttp's, no thread for who does not wait, and nothing left behind."""
+"""The threaded server: no thread for who does not wait, and nothing left behind."""
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import re
 import socket
 import threading
 import time
@@ -12,17 +10,11 @@ from collections.abc import Callable
 from typing import cast
 
 import pytest
-from aiohttp import web
 
-from cloud_mirror.actions import Response, ToOrigin
 from cloud_mirror.policy import ServerPolicy
-from cloud_mirror.purge import Phase, State
-from cloud_mirror.reason import Reason
 from cloud_mirror.wire.desk import Desk
-from cloud_mirror_asyncio.mirror import Mirror as AsyncMirror
-from cloud_mirror_asyncio.server import Server as AsyncServer
 from cloud_mirror_sync.server import Server
-from tests.shells.sync_shell.answering import TARGET, TOKEN, FakeMirror, serving
+from tests.shells.serving import LAST, TARGET, FakeMirror, exchange, read_all, request, serving
 
 PATIENCE_S = 20.0
 POLICY = ServerPolicy(head_timeout_s=0.3, keep_alive_s=20.0)
@@ -38,95 +30,6 @@ def until(condition: Callable[[], bool]) -> None:
 
 def connect(server: Server) -> socket.socket:
     return socket.create_connection(server.address, PATIENCE_S)
-
-
-def request(target: str = TARGET, *headers: str, method: str = "GET", version: str = "1.1") -> bytes:
-    return "\r\n".join([f"{method} {target} HTTP/{version}", "Host: mirror", *headers, "", ""]).encode()
-
-
-LAST = request("/v1/ping", "Connection: close")
-
-
-def read_all(sock: socket.socket) -> bytes:
-    """What comes until the other side ends."""
-    pieces = []
-    while piece := sock.recv(65_536):
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-def exchange(address: tuple[str, int], data: bytes) -> bytes:
-    with socket.create_connection(address, PATIENCE_S) as sock:
-        sock.sendall(data)
-        return re.sub(rb"\r\nDate: [^\r]+GMT\r\n", b"\r\nDate: now\r\n", read_all(sock))
-
-
-class AsyncFake(FakeMirror):
-    """The same for the asyncio shell's server."""
-
-    async def redirect(self, _pool: str, _url: str) -> Response:
-        return ToOrigin(Reason.DEADLINE)
-
-    async def purge(self, _pool: str, _url: str) -> State:  # type: ignore[override]  # the other shell's colour
-        return State(Phase.DONE)
-
-
-def asked_of_aiohttp(datas: list[bytes], draining: bool = False) -> list[bytes]:
-    async def ask() -> list[bytes]:
-        mirror = AsyncFake(POLICY)
-        mirror.draining = draining
-        runner = web.ServerRunner(AsyncServer(cast(AsyncMirror, mirror)))
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            return [await asyncio.to_thread(exchange, runner.addresses[0][:2], data) for data in datas]
-        finally:
-            await runner.cleanup()
-
-    return asyncio.run(ask())
-
-
-BEARER = f"Authorization: Bearer {TOKEN}"
-ENDING = [
-    LAST,
-    request(TARGET, "Connection: close"),
-    request(TARGET, "Connection: close", method="HEAD"),
-    request(TARGET, "Connection: close", method="PUT"),
-    request("/v1/redirect/s3/here/http://origin/a", "Connection: close"),
-    request("http://mirror/healthz", "connection: CLOSE"),
-    request("/readyz", version="1.0"),
-    request("/readyz", "Connection: keep-alive", version="1.0") + request("/readyz", version="1.0"),
-    request(TARGET.replace("redirect", "purge"), BEARER, method="DELETE") + LAST,
-    request(TARGET.replace("redirect", "purge"), "Connection: close", method="DELETE"),
-    b"\r\n" + request() + request(method="HEAD") + request("/nowhere") + LAST,
-    request("/v1/ping", "Content-Length: 3", method="POST") + b"abc" + LAST,
-    request("/v1/ping", "Content-Length: 3", "Expect: 100-continue", method="POST"),
-    request("/v1/ping", "Content-Length: 100000", method="POST"),
-    request("/v1/ping?" + "a" * 12_000) + LAST,
-    b"garbage\r\n\r\n",
-    b"GET /v1/ping HTTP/1.1\r\n\r\n",
-    b"GET /v1/ping HTTP/1.2\r\nHost: a\r\n\r\n",
-    b"GET v1/ping HTTP/1.1\r\nHost: a\r\n\r\n",
-    request("/\xe9"),
-    request("/v1/ping", "X: " + "a" * 20_000),
-    request("/v1/ping", "Content-Length: 1", "Transfer-Encoding: chunked") + b"0\r\n\r\n",
-]
-
-
-def test_the_bytes_are_those_of_the_asyncio_shell() -> None:
-    with serving(FakeMirror(POLICY)) as server:
-        ours = [exchange(server.address, data) for data in ENDING]
-    assert ours == asked_of_aiohttp(ENDING)
-    assert all(answer.startswith(b"HTTP/1.") for answer in ours)
-
-
-def test_while_draining_every_answer_is_the_last_one() -> None:
-    mirror = FakeMirror(POLICY)
-    mirror.draining = True
-    with serving(mirror) as server:
-        ours = [exchange(server.address, data) for data in (request(), request("/readyz"))]
-    assert ours == asked_of_aiohttp([request(), request("/readyz")], draining=True)
-    assert all(b"\r\nConnection: close\r\n" in answer for answer in ours)
 
 
 def test_a_head_that_trickles_has_its_time_and_holds_no_thread() -> None:
@@ -176,17 +79,6 @@ def test_what_goes_wrong_inside_is_logged_and_answered(caplog: pytest.LogCapture
     assert both.count(b"HTTP/1.1 500 ") == 2
     assert b"secret" not in answer
     assert [record.message for record in caplog.records] == ["a request could not be answered"] * 3
-
-
-def test_beyond_the_cap_a_connection_waits_for_its_turn() -> None:
-    with serving(FakeMirror(ServerPolicy(max_connections=1))) as server:
-        first, second = connect(server), connect(server)
-        second.sendall(LAST)
-        first.sendall(LAST)
-        assert b"alive" in read_all(first)
-        first.close()
-        with second:
-            assert b"alive" in read_all(second)
 
 
 def test_a_client_that_reads_late_gets_all_and_holds_nobody_up() -> None:

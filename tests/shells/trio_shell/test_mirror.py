@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,25 +14,25 @@ import pytest
 import trio
 
 from cloud_mirror import actions
-from cloud_mirror.actions import CHANGING, Refuse, ToCopy, ToOrigin
+from cloud_mirror.actions import CHANGING
 from cloud_mirror.http_api import Answer
 from cloud_mirror.policy import (
     MIB,
-    OnDeadline,
     Policy,
 )
-from cloud_mirror.reason import Reason
 from cloud_mirror.wire.calls import Backoff, Procedure
 from cloud_mirror.wire.desk import Roles
 from cloud_mirror_trio import Mirror, service
 from cloud_mirror_trio.nursery import open_background
-from cloud_mirror_trio.runtime import LAST_S, open_runtime
+from cloud_mirror_trio.runtime import open_runtime
 from cloud_mirror_trio.server import Server
-from tests.servers.processes import free_port, wait_until
-from tests.shells.trio_shell.running import PATIENCE_S, in_trio, until
+from tests.servers.processes import free_port
+from tests.shells.awaiting import ON_ANYIO, until
+from tests.shells.drivers import PATIENCE_S
 from tests.shells.world import BOTH, WEST_1, WEST_2, World
 
 POOL = WEST_1
+pytestmark = ON_ANYIO
 
 
 @pytest.fixture
@@ -64,64 +61,12 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_a_mirror_leaves_no_socket_or_thread(world: World) -> None:
-    url = world.origin.put("/whole", size=6 * MIB)
-
-    @in_trio
-    async def use() -> None:
-        async with running(world.policy) as mirror:
-            assert isinstance(await mirror.redirect(POOL, url), ToCopy)
-            assert isinstance(await mirror.redirect(POOL, url), ToCopy)
-            await until(lambda: mirror._runtime.http.open_bodies == 0)
-            assert (mirror._front_end._flights, mirror._front_end.held) == ({}, 0)
-
-    use()  # what is opened once and kept, such as trio's own threads for name resolution, is open now
-    opened, threads = descriptors(), threading.active_count()
-    for _ in range(3):
-        use()
-    wait_until(lambda: descriptors() <= opened, PATIENCE_S, lambda: f"{descriptors()} are open, which were {opened}")
-    assert threading.active_count() <= threads + 1
-
-
-@in_trio
-async def test_a_mirror_is_left_in_the_middle_of_everything(world: World) -> None:
-    url = world.origin.put("/slow", size=6 * MIB, rate_bytes_per_s=MIB / 4)
-    began_s = 0.0
-    async with trio.open_nursery() as clients:
-        async with running(world.policy) as mirror:
-            clients.start_soon(mirror.redirect, POOL, url)
-            await until(lambda: mirror._runtime.http.open_bodies == 1)
-            began_s = time.monotonic()
-        assert time.monotonic() - began_s < LAST_S + 3
-        assert mirror._runtime.http.open_bodies == 0
-        clients.cancel_scope.cancel()
-
-
-@in_trio
 async def test_what_the_body_raises_comes_out_as_it_is(world: World) -> None:
     with pytest.raises(LookupError, match="on purpose"):
         async with running(world.policy):
             raise LookupError("on purpose")
 
 
-@pytest.mark.parametrize("on_deadline", list(OnDeadline))
-@in_trio
-async def test_a_flight_that_breaks_off_is_answered_and_forgotten(
-    world: World, on_deadline: OnDeadline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def breaking(*_: object) -> Procedure[None]:
-        raise AssertionError("broken on purpose")
-
-    monkeypatch.setattr("cloud_mirror_trio.front_end.perform", breaking)
-    async with Mirror(replace(world.policy, server=replace(world.policy.server, on_deadline=on_deadline))) as mirror:
-        fails = on_deadline is OnDeadline.FAIL
-        expected = Refuse(Reason.INTERNAL, 500) if fails else ToOrigin(Reason.INTERNAL)
-        assert await mirror.redirect(POOL, f"{world.origin.url}/x") == expected
-        assert (mirror._front_end._flights, mirror._front_end.held) == ({}, 0)
-    assert "broken on purpose" in caplog.text
-
-
-@in_trio
 async def test_what_changes_something_is_not_cancelled_half_way() -> None:
     ended: list[str] = []
 
@@ -138,7 +83,6 @@ async def test_what_changes_something_is_not_cancelled_half_way() -> None:
     assert ended == ["changing"]
 
 
-@in_trio
 async def test_what_must_not_be_cut_off_is_hurried_when_all_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloud_mirror_trio.runtime.LAST_S", 0.05)
 
@@ -167,7 +111,6 @@ async def opened(policy: Policy, target: str) -> trio.SocketStream:
     return stream
 
 
-@in_trio
 async def test_clients_that_break_off_leave_nothing(world: World) -> None:
     url = world.origin.put("/slow", size=6 * MIB, rate_bytes_per_s=MIB / 4)
     target = f"/v1/redirect/s3/us-west-1/{quote(url, safe='')}"
@@ -186,7 +129,6 @@ async def test_clients_that_break_off_leave_nothing(world: World) -> None:
         await until(lambda: descriptors() <= before + 5)  # the copy's own go on
 
 
-@in_trio
 async def test_connections_that_are_owed_nothing_are_closed_and_others_answered_first(world: World) -> None:
     url = world.origin.put("/slow", size=6 * MIB, rate_bytes_per_s=MIB / 4)
     async with running(world.policy) as mirror, open_background() as connections:
@@ -223,8 +165,3 @@ def test_a_process_ends_with_0_however_often_it_is_told_to(world: World, signals
 
     assert service.run(world.policy, front_end=True, back_end=True, ready=ready_now) == 0
     assert heard == [f"http://127.0.0.1:{world.policy.server.port}"]
-
-
-def test_a_port_that_is_taken_is_an_error_by_itself(world: World) -> None:
-    with socket.create_server(("127.0.0.1", world.policy.server.port)), pytest.raises(OSError, match="in use"):
-        service.run(world.policy, front_end=True, back_end=False)

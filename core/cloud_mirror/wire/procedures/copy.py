@@ -48,6 +48,7 @@ from cloud_mirror.wire.asking import Answered, Failed, ask
 from cloud_mirror.wire.calls import (
     CloseBody,
     FailureKind,
+    GetMonotonicTime,
     GetSigningMaterial,
     Procedure,
     ReadBody,
@@ -68,6 +69,7 @@ def perform(services: PoolServices, cargo: Cargo, action: CopyAction) -> Procedu
         case ReadEntry():
             return (yield from cache.read_entry(services, url))
         case Acquire(slot, draft):
+            cargo.acquiring_s = (yield GetMonotonicTime()).now_s
             return (yield from cache.acquire(services, url, draft, slot))
         case WriteEntry(draft, token, slot):
             return (yield from cache.write_entry(services, url, draft, token, slot))
@@ -88,6 +90,7 @@ def perform(services: PoolServices, cargo: Cargo, action: CopyAction) -> Procedu
         case PutCopy() | CreateUpload() | UploadPart() | CompleteUpload() | AbortUpload() | VerifyCopy():
             return (yield from _write(services, cargo, action))
         case Acknowledge():
+            cargo.acknowledged = True
             return (yield from jobs.acknowledge(services, cargo.receipt))
         case DeferJob(for_s):
             return (yield from jobs.defer(services, cargo.receipt, for_s))

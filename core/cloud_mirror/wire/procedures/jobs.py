@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,15 +28,20 @@ from cloud_mirror.source import SourceError, parse_source
 from cloud_mirror.wire.asking import Answered, Failed, ask
 from cloud_mirror.wire.calls import Backoff, Procedure, RedisCommand, RedisReply
 from cloud_mirror.wire.checksums import crc64nvme
+from cloud_mirror.wire.desk import Roles
+from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror.wire.procedures.cache import record_error
 from cloud_mirror.wire.procedures.store import WRITE_TIMEOUT_S, read_epoch
 from cloud_mirror.wire.queue import Delivery
-from cloud_mirror.wire.services import PoolServices
+from cloud_mirror.wire.services import PoolServices, find_queues
 from cloud_mirror.wire.storage import ObjectAttributes
 
 QUEUE_TIMEOUT_S: Final = 5.0
 LONG_POLL_S: Final = 20
 OUTAGE_BACKOFF_S: Final = 5.0
+FIND_AGAIN_S: Final = 4.0
+"""The longest that a queue which is missing goes unlooked for."""
+
 MAX_VISIBILITY_S: Final = 43_200
 """SQS: a message can be hidden for 12 hours in all."""
 
@@ -44,6 +50,31 @@ MAX_DELAY_S: Final = 900
 
 HEALTH_URL: Final = "https://cloud-mirror.invalid/health"
 """No such URL can be asked for; its epoch is what a worker reads to see whether the store answers."""
+
+
+def await_queues(
+    services: dict[str, PoolServices], roles: Roles, metrics: Metrics, take_jobs: Callable[[str], None]
+) -> Procedure[None]:
+    """Find the queues of all pools, however long that takes; why one is missing is said once.
+
+    What is found is in `services` from then on. `take_jobs` is told each pool that the process copies for, as soon as
+    that pool's own queues are found.
+    """
+    missing = sorted(services)
+    said: dict[str, str] = {}
+    while missing:
+        for pool in tuple(missing):
+            found = yield from find_queues(services[pool])
+            if isinstance(found, PoolServices):
+                services[pool] = found
+                missing.remove(pool)
+                if roles.copies_for(pool):
+                    take_jobs(pool)
+            elif said.get(pool) != found:
+                said[pool] = found
+                metrics.queue_missing(pool, found)
+        if missing:
+            yield Backoff(FIND_AGAIN_S)
 
 
 def send_job(services: PoolServices, url: str, epoch: str) -> Procedure[JobSent | JobFailed]:
@@ -157,6 +188,17 @@ def read_job(services: PoolServices, delivery: Delivery) -> Job | MessageError:
     if canonical != job.url:
         return MessageError("the message's URL is not in canonical form")
     return job
+
+
+def open_job(services: PoolServices, delivery: Delivery, metrics: Metrics) -> Procedure[Job | None]:
+    """The job in a delivery; None where it is none for this pool, which is then out of the way."""
+    job = read_job(services, delivery)
+    if isinstance(job, Job):
+        return job
+    why = str(job)
+    buried = yield from bury(services, delivery, why)
+    metrics.buried(services.pool.name, why, buried)
+    return None
 
 
 def bury(services: PoolServices, delivery: Delivery, why: str) -> Procedure[bool]:

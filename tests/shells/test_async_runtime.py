@@ -1,29 +1,22 @@
-"""Credentials: found once, in a thread, and what is said where there are none."""
+"""The runtime of the async shells: credentials are found once, in a thread, and what is said where there are none."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from cloud_mirror.policy import Policy
 from cloud_mirror.wire.calls import Backoff, Done, FailureKind, GetSigningMaterial, Procedure, SigningMaterial
 from cloud_mirror.wire.credentials import REMEDY, CredentialSource
-from cloud_mirror_asyncio.runtime import Runtime
-from tests.shells.asyncio_shell.looping import in_loop
+from tests.shells.awaiting import ON_ANYIO
+from tests.shells.drivers import AsyncShell
 
-
-@asynccontextmanager
-async def runtime() -> Any:
-    made = Runtime(Policy())
-    try:
-        yield made
-    finally:
-        await made.close()
+pytestmark = ON_ANYIO
 
 
 def signing() -> Procedure[Any]:
@@ -50,25 +43,32 @@ def loads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     return threads
 
 
-@in_loop
 async def test_credentials_are_loaded_once_and_not_on_the_loop(
-    loads: list[int], monkeypatch: pytest.MonkeyPatch
+    async_shell: AsyncShell, loads: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    async with runtime() as made:
-        found = await asyncio.gather(*(made.perform(signing()) for _ in range(20)))
+    async with async_shell.open_runtime(Policy()) as made:
+        found: list[SigningMaterial] = []
+
+        async def find() -> None:
+            found.append(await made.perform(signing()))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(find)
         assert {(material.access_key, material.secret_key) for material in found} == {("key", "secret")}
-        assert found[0].now.utcoffset().total_seconds() == 0
+        assert found[0].now.utcoffset() == timedelta(0)
         assert len(loads) == 1
         assert loads[0] != threading.get_ident()
 
 
-@in_loop
-async def test_credentials_that_run_out_are_loaded_anew(loads: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_credentials_that_run_out_are_loaded_anew(
+    async_shell: AsyncShell, loads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    async with runtime() as made:
+    async with async_shell.open_runtime(Policy()) as made:
         assert isinstance(await made.perform(signing()), SigningMaterial)
         with monkeypatch.context() as patch:
             patch.setattr(CredentialSource, "current", lambda _: None)
@@ -78,19 +78,17 @@ async def test_credentials_that_run_out_are_loaded_anew(loads: list[int], monkey
         assert len(loads) == 2
 
 
-@in_loop
-async def test_where_there_are_no_credentials_that_is_told(loads: list[int]) -> None:
-    async with runtime() as made:
+async def test_where_there_are_no_credentials_that_is_told(async_shell: AsyncShell, loads: list[int]) -> None:
+    async with async_shell.open_runtime(Policy()) as made:
         failure = await made.perform(signing())
         assert (failure.kind, failure.detail) == (FailureKind.CREDENTIALS, REMEDY)
 
 
-@in_loop
-async def test_a_procedure_that_raises_is_not_swallowed() -> None:
+async def test_a_procedure_that_raises_is_not_swallowed(async_shell: AsyncShell) -> None:
     def broken() -> Procedure[None]:
         assert (yield Backoff(0.0)) == Done()
         raise LookupError("broken on purpose")
 
-    async with runtime() as made:
+    async with async_shell.open_runtime(Policy()) as made:
         with pytest.raises(LookupError, match="on purpose"):
             await made.perform(broken())
