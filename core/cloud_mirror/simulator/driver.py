@@ -14,10 +14,19 @@ from collections import deque
 from collections.abc import Callable, Generator, Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias, cast
 
 from cloud_mirror import copy, lease, redirect
-from cloud_mirror.actions import Acknowledge, Acquire, CopyAction, DeferJob, KeepLease, Respond, ReturnJob
+from cloud_mirror.actions import (
+    Acknowledge,
+    Acquire,
+    CopyAction,
+    DeferJob,
+    KeepLease,
+    RedirectAction,
+    Respond,
+    ReturnJob,
+)
 from cloud_mirror.copy_table import Phase as CopyPhase
 from cloud_mirror.copy_table import Row as CopyRow
 from cloud_mirror.events import (
@@ -177,6 +186,14 @@ class Driver:
             del self._running[number]
             running.ended(end.value)
 
+    def _repeat(self, number: int, running: _Running, replies: list[Any]) -> None:
+        """Bring a procedure to where another one of the same action is."""
+        self._running[number], running.replies = running, replies.copy()
+        call = running.procedure.send(None)
+        for reply in replies:
+            call = running.procedure.send(reply)
+        self.calls[number] = call
+
     def _own_reply(self, call: Call) -> Reply | None:
         """The reply to a call that asks for nothing outside the process."""
         reply: Reply
@@ -217,9 +234,14 @@ class FlightDriver(Driver):
         return self.state.phase is RedirectPhase.DONE
 
     def fork(self) -> Self:
-        """A twin, from whom the same responses are still to be taken."""
-        twin = super().fork()
-        twin.said = self.said.copy()
+        """A twin. Its procedures share nothing, so each is repeated alone, and what is over is not repeated at all."""
+        twin = self._twin()
+        twin.state, twin.said, twin._begun = self.state, self.said.copy(), self._begun
+        for number, running in self._running.items():
+            action = running.action
+            procedure = redirect_procedures.perform(self.services, self.url, cast(RedirectAction, action))
+            twin._repeat(number, _Running(action, procedure, twin._feed), running.replies)
+        twin.watch = self.watch
         return twin
 
     def tell(self, event: RequestJoined | RequestDeadlinePassed | RequestAbandoned | DrainBegun) -> None:

@@ -11,9 +11,11 @@ from typing import Any, Final
 
 from cloud_mirror import keys
 from cloud_mirror.actions import ToCopy
-from cloud_mirror.simulator.explorer.moves import Rules, Step, World
+from cloud_mirror.simulator.explorer.board import Step, World
+from cloud_mirror.simulator.explorer.moves import Rules
 from cloud_mirror.simulator.explorer.nodes import Ask, Front, Life, Purger
-from cloud_mirror.simulator.explorer.world import URL, Weather
+from cloud_mirror.simulator.explorer.size import URL
+from cloud_mirror.simulator.explorer.world import Weather
 from cloud_mirror.simulator.models import OriginModel, QueueModel, RedisModel, StoreModel
 
 POOL: Final = "s3_small"
@@ -39,7 +41,7 @@ class Checks:
         if step.response is not None:
             found += self._redirect(world, after, step)
         if step.by >= 0:
-            found += self._acknowledged(world, after, step)
+            found += self._acknowledged(world, after)
         found += self._one_copy(after)
         return tuple(found)
 
@@ -83,7 +85,7 @@ class Checks:
         store: StoreModel = self._model(after, "store")
         origin: OriginModel = self._model(after, "origin")
         kept = store.find(keys.object_key(URL, step.response.epoch))
-        begun = sum(self.parts.nodes.parts[after[place]].begun for place in self.rules.purgers)  # type: ignore[attr-defined]
+        begun = self.rules.purges_begun(after)
         if kept is None:
             if begun == front.floor and not weather.lied:
                 yield "copy-stands: a client was sent to a copy that is not there"
@@ -118,7 +120,7 @@ class Checks:
             elif fields["status"] == "pending" and value.expires_ms / 1000 > now + LIVES_S[fields["holder"]] + 0.001:
                 yield f"lease-ends: a {fields['holder']} entry outlives its lease"
 
-    def _acknowledged(self, world: World, after: World, step: Step) -> Iterator[str]:
+    def _acknowledged(self, world: World, after: World) -> Iterator[str]:
         """A job is deleted only once its outcome is durable, or another message stands for it."""
         url = self.parts.services.queue_url
         before: QueueModel = self._model(world, "queue")
@@ -133,7 +135,7 @@ class Checks:
         status = self._model(after, "redis").fields(ENTRY).get("status")
         epoch = store.find(keys.epoch_key(URL))
         living = store.find(keys.object_key(URL, epoch.body.decode() if epoch else keys.FIRST_EPOCH))
-        begun = any(self.parts.nodes.parts[after[place]].begun for place in self.rules.purgers)  # type: ignore[attr-defined]
+        begun = self.rules.purges_begun(after) > 0
         if status in ("present", "error") or living is not None or begun or self._fault_in_redis(after):
             return
         yield "acknowledged-when-durable: a job was deleted, and there is neither a copy nor a reason"
@@ -147,7 +149,7 @@ class Checks:
         weather = self._weather(world)
         if self.rules.size.faults:
             return
-        begun = sum(self.parts.nodes.parts[world[place]].begun for place in self.rules.purgers)  # type: ignore[attr-defined]
+        begun = self.rules.purges_begun(world)
         if weather.fetched > 1 + begun:
             yield f"one-copy: the origin was asked for the object {weather.fetched} times, with {begun} purges"
 

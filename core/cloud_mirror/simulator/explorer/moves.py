@@ -7,89 +7,24 @@ an outage) and may end at any moment after it began, or is a client or a purge t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, TypeAlias
 
-from cloud_mirror.actions import Response
+from cloud_mirror.simulator.explorer.board import BROKEN, DENIED, GIVEN_UP, OUTAGES, WAITED, Move, Step, World
+from cloud_mirror.simulator.explorer.mishaps import Mishaps
 from cloud_mirror.simulator.explorer.nodes import LONGEST_S, Ask, Back, Front, Life, Node, Purger
-from cloud_mirror.simulator.explorer.world import URL, Effect, Late, Parts, Reaction, Table, Weather, changes_something
-from cloud_mirror.simulator.models import denied
+from cloud_mirror.simulator.explorer.size import URL
+from cloud_mirror.simulator.explorer.world import Late, Weather, changes_something
 from cloud_mirror.wire.calls import (
     CloseBody,
-    Done,
-    FailureKind,
     HttpExchange,
     OpenBody,
-    ReadBody,
     RedisCommand,
-    Reply,
-    TransportFailure,
 )
 
-World: TypeAlias = tuple[int, ...]
-"""The numbers of all parts: processes, Redis, what a failover would bring back, store, queue, origin, weather."""
 
-GIVEN_UP: Final = TransportFailure(FailureKind.TIMEOUT, "")
-BROKEN: Final = TransportFailure(FailureKind.BROKEN, "")
-DENIED: Final = denied()
-WAITED: Final = Done()
-OUTAGES: Final = ("redis", "store", "queue", "origin")
-
-
-class Move(NamedTuple):
-    """What happens. `who`: the process; `what`: a call in words, or the happening; `fault`: what goes wrong with it."""
-
-    who: str
-    what: str
-    fault: str = ""
-
-
-class Step(NamedTuple):
-    """A move, and the parts that it changes. `response`: what the client of the front end at place `by` got by it."""
-
-    move: Move
-    changes: tuple[tuple[int, int], ...]
-    response: Response | None = None
-    by: int = -1  # the place of the process whose call it was
-
-
-class Rules:
+class Rules(Mishaps):
     """The moves of worlds of one size. `steps` gives every step that may come next, in a fixed order."""
-
-    def __init__(self, parts: Parts) -> None:
-        size = parts.size
-        self.parts = parts
-        self.size = size
-        self.fronts = range(size.fronts)
-        self.backs = range(size.fronts, size.fronts + size.backs)
-        self.purgers = range(self.backs.stop, self.backs.stop + size.purges)
-        self.processes = range(self.purgers.stop)
-        end = self.processes.stop
-        self.place = {"redis": end, "before": end + 1, "store": end + 2, "queue": end + 3, "origin": end + 4}
-        self.weather = end + 5
-        self._touched: dict[int, tuple[int, ...]] = {}
-        self._steps: dict[tuple[Any, ...], list[Step]] = {}
-        self.tables: list[tuple[int, Table[Any]]] = [
-            (self.place[name], parts.models[name]) for name in ("redis", "store", "queue", "origin")
-        ]
-        self.tables.append((self.weather, parts.weathers))
-        if size.lies:
-            self.tables.append((self.place["before"], parts.models["redis"]))
-
-    def start(self) -> World:
-        """The world at first: the first front end has just been asked, and everybody else comes when they like."""
-        parts, size = self.parts, self.size
-        models = parts.begin()
-        made: list[Node] = [Front(parts.clock, parts.services, f"f{n}", parts.watch) for n in range(size.fronts)]
-        made += [Back(parts.clock, parts.services, f"b{n}", parts.watch) for n in range(size.backs)]
-        made += [Purger(parts.clock, parts.services, f"p{n}", parts.watch) for n in range(size.purges)]
-        numbers = [parts.nodes.number(node) for node in made]
-        now = parts.clock.now
-        numbers[0] = parts.tell(numbers[0], Front.client_asks, now, URL, 0).node
-        before = models["redis"] if size.lies else 0
-        models_now = [models["redis"], before, models["store"], models["queue"], models["origin"]]
-        return (*numbers, *models_now, parts.weather(Weather(now, size.faults)))
 
     def steps(self, world: World) -> tuple[list[Step], bool]:
         """Every step that may come next, and whether all is quiet: nobody is at work, and no time would change that."""
@@ -115,38 +50,6 @@ class Rules:
         if moments and min(moments) > weather.now:  # what is overdue must end first
             found.append(self._time_passes(world, weather, min(moments)))
         return found, not urgent and not moments
-
-    def _weather(self, world: World) -> Weather:
-        return self.parts.weathers.parts[world[self.weather]]
-
-    def after(self, world: World, step: Step) -> World:
-        """What a step leads to. What Redis held before its newest change is kept aside, where it may come back."""
-        parts = list(world)
-        for place, number in step.changes:
-            parts[place] = number
-        redis = self.place["redis"]
-        if self.size.lies and parts[redis] != world[redis]:
-            parts[redis + 1] = world[redis]
-        return tuple(parts)
-
-    def _changes(self, changes: dict[int, int], weather: Weather | None = None) -> tuple[tuple[int, int], ...]:
-        if weather is not None:
-            changes = {**changes, self.weather: self.parts.weather(weather)}
-        return tuple(changes.items())
-
-    def _kept(self, world: World, place: int, make: Callable[[World, Weather, int], Iterator[Step]]) -> list[Step]:
-        """The steps of a process that `make` gives: worked out once for all worlds in which they are the same."""
-        node = world[place]
-        touched = self._touched.get(node)
-        if touched is None:
-            models = {model for _, model, _ in self.parts.asked(node)} | {"origin", "queue"}
-            fronts = tuple(self.fronts) if "redis" in models else ()
-            touched = self._touched[node] = (*sorted(self.place[model] for model in models), *fronts, self.weather)
-        key = (make, place, node, *[world[other] for other in touched])
-        found = self._steps.get(key)
-        if found is None:
-            found = self._steps[key] = list(make(world, self._weather(world), place))
-        return found
 
     def _alone(self, world: World, weather: Weather) -> list[Step] | None:
         """The steps of one process that nobody else's can meet, if there is one: whether they come first or later, what
@@ -187,10 +90,10 @@ class Rules:
         if any(down == model for down, _ in weather.outages):
             return None
         call = self.parts.calls.parts[numbered]
-        purgers = [self.parts.nodes.parts[world[other]] for other in self.purgers]
+        purgers = self._purgers(world)
         match call:
             case OpenBody(request=request) if request.method == "GET":
-                alone = not any(isinstance(purger, Purger) and not purger.begun for purger in purgers)
+                alone = all(purger.begun for purger in purgers)
             case HttpExchange(request=request) if model == "store":
                 written = any(purger.expects for purger in purgers) or weather.late
                 alone = request.method == "GET" and request.target.startswith("/purged/") and not written
@@ -200,10 +103,6 @@ class Rules:
             case _:
                 alone = model in ("origin", "queue")
         return model if alone else None
-
-    def _idle(self, world: World, place: int) -> bool:
-        node = self.parts.nodes.parts[world[place]]
-        return isinstance(node, Back) and node.idle
 
     def _calls(self, world: World, weather: Weather, place: int) -> Iterator[Step]:
         """The calls of one process, each with all that may go wrong with it."""
@@ -242,68 +141,6 @@ class Rules:
             self._changes({place: self.parts.nodes.number(slow)}, worse),
         )
 
-    def _effect(self, world: World, weather: Weather, asked: tuple[int, str, int]) -> Effect:
-        _, model, call = asked
-        return self.parts.effect(model, world[self.place[model]], call, weather.now)
-
-    def _replied(
-        self,
-        world: World,
-        weather: Weather,
-        place: int,
-        asked: tuple[int, str, int],
-        fault: str,
-        reply: Reply | None = None,
-        *,
-        effect: bool = False,
-        unheard: bool = False,
-    ) -> Step:
-        """A call is carried out and answered; with a `reply` of its own, it is not carried out unless `effect`."""
-        number, model, numbered = asked
-        call = self.parts.calls.parts[numbered]
-        changes: dict[int, int] = {}
-        now = weather.now
-        before = world[place]
-        if isinstance(call, ReadBody) and reply is None:
-            reaction, changes[self.place["origin"]] = self.parts.read(before, number, world[self.place["origin"]], now)
-        else:
-            heard: dict[int, int] = {}
-            if reply is None or effect:
-                made = self._effect(world, weather, asked)
-                changes[self.place[model]] = made.model
-                if made.told and not unheard:
-                    heard = self._heard(world, now)
-                reply = made.reply if reply is None else reply
-            changes |= heard
-            reaction = self.parts.react(changes.get(place, before), number, reply, now)
-        changes[place] = reaction.node
-        if reaction.open is not None:
-            origin = changes.get(self.place["origin"], world[self.place["origin"]])
-            closing = self.parts.calls.number(CloseBody(reaction.open))
-            changes[self.place["origin"]] = self.parts.effect("origin", origin, closing, now).model
-        if not self.size.faults and isinstance(call, OpenBody) and call.request.method == "GET":
-            weather = replace(weather, fetched=weather.fetched + 1)
-        weather = self._purge_noted(before, reaction.node, weather)
-        name = self.parts.nodes.parts[before].name
-        words = Move(name, self.parts.words(numbered), fault)
-        return Step(words, self._changes(changes, weather), reaction.response, place)
-
-    def _heard(self, world: World, now: float) -> dict[int, int]:
-        """Every front end hears that the entry has changed."""
-        fronts = {place: world[place] for place in self.fronts}
-        return {
-            place: self.parts.tell(number, Front.notice, now).node
-            for place, number in fronts.items()
-            if not self.parts.nodes.parts[number].told  # type: ignore[attr-defined]
-        }
-
-    def _purge_noted(self, before: int, after: int, weather: Weather) -> Weather:
-        nodes = self.parts.nodes.parts
-        old, new = nodes[before], nodes[after]
-        if isinstance(new, Purger) and isinstance(old, Purger) and old.state is None and new.state is not None:
-            return replace(weather, purged=weather.purged + new.state.done)
-        return weather
-
     def _wakings(self, world: World, weather: Weather, place: int) -> Iterator[Step]:
         """What waited for time, or for a notice, and waits no longer."""
         node = self.parts.nodes.parts[world[place]]
@@ -323,15 +160,6 @@ class Rules:
             if until <= now:
                 reaction = self.parts.react(world[place], number, GIVEN_UP, now)
                 yield self._reacted(Move(node.name, "gives a slow call up"), world, weather, place, reaction)
-
-    def _reacted(self, move: Move, world: World, weather: Weather, place: int, reaction: Reaction) -> Step:
-        changes = {place: reaction.node}
-        if reaction.open is not None:
-            closing = self.parts.calls.number(CloseBody(reaction.open))
-            made = self.parts.effect("origin", world[self.place["origin"]], closing, weather.now)
-            changes[self.place["origin"]] = made.model
-        weather = self._purge_noted(world[place], reaction.node, weather)
-        return Step(move, self._changes(changes, weather), reaction.response, place)
 
     def _receives(self, world: World, weather: Weather) -> Iterator[Step]:
         """An idle back end takes a job, or a dead letter: any that can be seen. All that are idle are alike."""
@@ -397,68 +225,6 @@ class Rules:
                 rest_late = weather.late[:number] + weather.late[number + 1 :]
                 after = self._changes(changes, replace(weather, late=rest_late))
                 yield Step(Move(late.author, self.parts.words(call), "arrives late"), after)
-
-    def _wanted(self, world: World, weather: Weather) -> frozenset[str]:
-        """The models that are just being asked: for all others it makes no difference yet what becomes of them."""
-        takes = any(self._waits_for_job(world, weather, place) for place in self.backs)
-        return (frozenset({"queue"}) if takes else frozenset()) | frozenset(
-            model
-            for place in self.processes
-            if self.parts.nodes.parts[world[place]].life is not Life.PAUSED
-            for _, model, _ in self.parts.asked(world[place])
-        )
-
-    def _process_faults(self, world: World, weather: Weather, place: int) -> Iterator[Step]:
-        """A process crashes, pauses or is to stop. One that does nothing can only pause, where a job lies there."""
-        node = self.parts.nodes.parts[world[place]]
-        if node.life is Life.PAUSED:
-            return
-        worse = replace(weather, faults=weather.faults - 1)
-        if node.driver is not None or self._waits_for_job(world, weather, place):
-            done = self.parts.tell(world[place], Node.pause, weather.now)
-            yield self._reacted(Move(node.name, "", "pauses"), world, worse, place, done)
-        if node.driver is None:
-            return
-        done = self.parts.tell(world[place], type(node).crash, weather.now)
-        yield self._reacted(Move(node.name, "", "crashes"), world, worse, place, done)
-        if not isinstance(node, Purger) and node.life is Life.UP:
-            done = self.parts.tell(world[place], type(node).drain, weather.now)
-            yield self._reacted(Move(node.name, "", "drains"), world, worse, place, done)
-
-    def _waits_for_job(self, world: World, weather: Weather, place: int) -> bool:
-        """Whether a back end could take a job this moment."""
-        urls = (self.parts.services.queue_url, self.parts.services.dead_url)
-        queue = world[self.place["queue"]]
-        return self._idle(world, place) and any(self.parts.visible(queue, url, weather.now) for url in urls)
-
-    def _outages(self, world: World, weather: Weather, models: tuple[str, ...]) -> Iterator[Step]:
-        """A service that is just being asked cannot be reached for a while."""
-        wanted = self._wanted(world, weather)
-        for model in models:
-            if model in wanted and all(down != model for down, _ in weather.outages):
-                down = (*weather.outages, (model, weather.now))
-                worse = replace(weather, faults=weather.faults - 1, outages=down)
-                yield Step(Move(model, "", "cannot be reached"), self._changes({}, worse))
-
-    def _service_faults(self, world: World, weather: Weather, wanted: frozenset[str]) -> Iterator[Step]:
-        """What Redis and the queue do of themselves."""
-        worse = replace(weather, faults=weather.faults - 1)
-        redis, now = self.place["redis"], weather.now
-        if "redis" in wanted:
-            for words, number in self.parts.redis_losses(world[redis], now):
-                yield Step(Move("redis", "", words), self._changes({redis: number}, worse))
-            if self.size.lies and world[self.place["before"]] != world[redis]:
-                lied = replace(worse, lied=True)
-                after = self._changes({redis: world[self.place["before"]]}, lied)
-                yield Step(Move("redis", "", "loses its newest write"), after)
-        yield from self._queue_faults(world, weather)
-
-    def _queue_faults(self, world: World, weather: Weather) -> Iterator[Step]:
-        """A job that is worked on is delivered once more, where somebody could take it."""
-        if any(self._idle(world, place) for place in self.backs):
-            worse, place = replace(weather, faults=weather.faults - 1), self.place["queue"]
-            for words, number in self.parts.queue_repeats(world[place], weather.now):
-                yield Step(Move("queue", "", words), self._changes({place: number}, worse))
 
     def _timers(self, world: World, weather: Weather) -> list[float]:
         """When something happens by itself."""

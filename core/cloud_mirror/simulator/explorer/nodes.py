@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, Self
 
 from cloud_mirror.actions import Response
 from cloud_mirror.events import DrainBegun, JobReceived, Request, RequestDeadlinePassed, RequestJoined
 from cloud_mirror.message import Job
 from cloud_mirror.purge import State as PurgeState
-from cloud_mirror.simulator.driver import CopyDriver, Driver, FlightDriver, ProcedureDriver, Rest, Watch
+from cloud_mirror.simulator.driver import CopyDriver, Driver, FlightDriver, ProcedureDriver, Rest, Waiting, Watch
 from cloud_mirror.simulator.explorer.spelling import spell
 from cloud_mirror.wire.calls import AwaitNotice, Backoff, CloseBody, Done, ReadBody, Reply
 from cloud_mirror.wire.procedures import jobs
@@ -79,6 +80,11 @@ class Node:
         twin.driver = self.driver.fork() if self.driver is not None else None
         twin.due, twin.slow = self.due.copy(), self.slow.copy()
         return twin
+
+    def call(self, number: int) -> Waiting:
+        """The call of that number, which waits."""
+        assert self.driver is not None, "somebody asked"
+        return self.driver.calls[number]
 
     def answer(self, number: int, reply: Reply, pieces: tuple[bytes, ...] = ()) -> None:
         """A reply came."""
@@ -333,8 +339,7 @@ class Purger(Node):
     def purges(self, url: str) -> None:
         """Begin."""
         self.begun = True
-        make: Callable[[], Any] = lambda: purge(self.services, url, f"zq{self.name}z")  # noqa: E731
-        self.driver = ProcedureDriver(self.clock, make)
+        self.driver = ProcedureDriver(self.clock, partial(purge, self.services, url, f"zq{self.name}z"))
         self.driver.start()
         self.settle()
 

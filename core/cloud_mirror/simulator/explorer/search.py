@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cloud_mirror.simulator.driver import Watch, ignore
+from cloud_mirror.simulator.explorer.board import Move, Step, World
 from cloud_mirror.simulator.explorer.checks import Checks
-from cloud_mirror.simulator.explorer.moves import Move, Rules, Step, World
-from cloud_mirror.simulator.explorer.world import Parts, Size
+from cloud_mirror.simulator.explorer.moves import Rules
+from cloud_mirror.simulator.explorer.size import Size
+from cloud_mirror.simulator.explorer.world import Parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ names are numbered in the order of their appearance, and the names themselves.
 from __future__ import annotations
 
 import enum
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from cloud_mirror import copy_table, redirect_table
 
@@ -55,7 +56,12 @@ def spell(value: Any) -> str:
             pairs = sorted(f"{spell(name)}:{spell(each)}" for name, each in value.items())
             return f"{{{','.join(pairs)}}}"
     if is_dataclass(value) and not isinstance(value, type) and not isinstance(value, _SAME_FOR_ALL):
-        named = ((each.name, getattr(value, each.name)) for each in fields(value))
-        texts = (f"body{each}" if name == "body" and isinstance(each, int) else spell(each) for name, each in named)
-        return f"{type(value).__name__}({','.join(texts)})"
+        return _spell_fields(cast(Hashable, value))
     return type(value).__name__
+
+
+@functools.cache
+def _spell_fields(value: Any) -> str:
+    named = ((each.name, getattr(value, each.name)) for each in fields(value))
+    texts = (f"body{each}" if name == "body" and isinstance(each, int) else spell(each) for name, each in named)
+    return f"{type(value).__name__}({','.join(texts)})"

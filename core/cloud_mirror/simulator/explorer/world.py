@@ -9,26 +9,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from cloud_mirror.actions import Response
-from cloud_mirror.manager import CacheManager
-from cloud_mirror.plan import Plan
-from cloud_mirror.policy import Policy, PoolPolicy, QueuePolicy, ServerPolicy, SourcePolicy, WorkerPolicy
 from cloud_mirror.simulator.driver import Watch
 from cloud_mirror.simulator.explorer.nodes import Clock, Front, Node
+from cloud_mirror.simulator.explorer.size import BODY, LONG_S, START_S, URL, Size, queue_of, small_services
 from cloud_mirror.simulator.explorer.spelling import shape, spell
 from cloud_mirror.simulator.models import (
     OriginModel,
-    QueueModel,
     RedisModel,
     Resource,
-    SimulatedProvider,
-    SimulatedQueue,
     StoreModel,
 )
-from cloud_mirror.source import SourceRules
 from cloud_mirror.wire.calls import (
     CloseBody,
     Done,
@@ -41,67 +35,8 @@ from cloud_mirror.wire.calls import (
 )
 from cloud_mirror.wire.queue import Delivery
 from cloud_mirror.wire.redis import SCRIPT
-from cloud_mirror.wire.services import PoolServices
-from cloud_mirror.wire.sqs import main_attributes
 
 T = TypeVar("T")
-
-URL: Final = "https://origin.example/a"
-BODY: Final = b"body"
-START_S: Final = 1000.0
-LONG_S: Final = 60.0
-"""What lasts longer lasts for the whole of a small world."""
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How large a world is: its processes, how many purges, how many faults at most, and in how many parts a copy goes.
-
-    `lies`: Redis may also lose its newest write to a failover, and so bring back what was there before.
-    """
-
-    fronts: int = 1
-    backs: int = 1
-    purges: int = 0
-    faults: int = 0
-    parts: int = 1
-    lies: bool = False
-
-    def __str__(self) -> str:
-        words = [f"{self.fronts} front ends", f"{self.backs} back ends", f"{self.purges} purges"]
-        words += [f"{self.faults} faults", f"{self.parts} parts", *(["Redis lies"] if self.lies else [])]
-        return ", ".join(words)
-
-
-def small_services(size: Size) -> PoolServices:
-    """Services with short times, so that what takes long in the field is but a few steps here."""
-    policy = Policy(
-        server=ServerPolicy(max_wait_s=3.0, start_wait_s=1.0, poll_s=1.0, claim_lease_s=4.0, negative_s=2.0),
-        queue=QueuePolicy(visibility_timeout_s=6, max_receive_count=2, patience_s=8.0),
-        source=SourcePolicy(allowed_patterns=(r"^https://origin\.example/",)),
-        worker=WorkerPolicy(concurrency=1, lease_s=6.0, first_backoff_s=2.0, longest_backoff_s=2.0),
-        pools=(PoolPolicy("s3", "small", "small"),),
-    )
-    provider = SimulatedProvider()
-    manager = CacheManager(policy, policy.pools[0], provider.location)
-    part_bytes = -(-len(BODY) // size.parts)
-    manager.copy_rules = replace(manager.copy_rules, plan=Plan(part_bytes, 2))
-    queue = SimulatedQueue()
-    model = queue_of(policy)
-    names = policy.queue.name(policy.pools[0].name), policy.queue.dead_name(policy.pools[0].name)
-    main, dead = (cast(str, model.url_of(name)) for name in names)
-    return PoolServices(manager, provider, queue, SourceRules(policy.source), main, dead)
-
-
-def queue_of(policy: Policy) -> QueueModel:
-    """The pool's two queues, with nothing in them."""
-    queue, model, pool = SimulatedQueue(), QueueModel(), policy.pools[0].name
-    dead = policy.queue.dead_name(pool)
-    model.handle(queue.create_request(dead, ()), START_S)
-    arn = dict(queue.read_attributes(model.handle(queue.attributes_request(cast(str, model.url_of(dead))), START_S)))
-    attributes = main_attributes(policy.queue, arn["QueueArn"])
-    model.handle(queue.create_request(policy.queue.name(pool), attributes), START_S)
-    return model
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,12 +288,12 @@ class Parts:
     def read(self, node: int, number: int, origin: int, now: float) -> tuple[Reaction, int]:
         """A process reads a body, until it has had enough or the body ends."""
         self.clock.now = now
-        call = cast(ReadBody, self.nodes.parts[node].driver.calls[number])  # type: ignore[union-attr]
+        call = cast(ReadBody, self.nodes.parts[node].call(number))
         twin = self.models["origin"].parts[origin].copy()
         tray = _Tray(cast(Any, call.collector).at_most_bytes)
         reply = twin.read(call.body, tray)
         part = self.nodes.parts[node].fork()
-        fresh = cast(ReadBody, part.driver.calls[number])  # type: ignore[union-attr]
+        fresh = cast(ReadBody, part.call(number))
         for piece in tray.pieces:
             fresh.collector.feed(piece)
         self.clock.listened = False
