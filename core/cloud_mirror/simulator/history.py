@@ -1,0 +1,93 @@
+"""What was seen from outside: when which copy stood, what was purged, sent, told. Checkers rest on this and on the models.
+
+Nothing here comes from inside the code under test. What a body is worth is known from the origins alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Place: TypeAlias = tuple[str, str]
+"""A pool and a URL, or a pool and an object's key."""
+
+
+@dataclass(slots=True)
+class Stand:
+    """One object under one key: from when to when, with the origin's version of its bytes (None: no complete body)."""
+
+    since_s: float
+    expires_s: float
+    version: int | None
+    gone_s: float | None = None
+
+    def stood(self, from_s: float, to_s: float) -> bool:
+        """Whether it stood, whole and with time left, at some moment between those."""
+        end_s = self.expires_s if self.gone_s is None else min(self.gone_s, self.expires_s)
+        return self.version is not None and self.since_s <= to_s and from_s < end_s
+
+
+@dataclass(slots=True)
+class Purge:
+    """A purge: the origin's version that began with it; when it was over, and whether it said that it holds."""
+
+    began_s: float
+    version: int
+    ended_s: float | None = None
+    done: bool = False
+
+    def overlaps(self, from_s: float, to_s: float) -> bool:
+        """Whether it was under way at some moment between those. One that failed may have left anything half-way."""
+        return self.began_s <= to_s and (self.ended_s is None or from_s <= self.ended_s)
+
+
+@dataclass(slots=True)
+class History:
+    """One run's."""
+
+    lying_since_s: float | None = None  # when Redis first lied
+    clock_back_s: float = 0.0  # by how much Redis's clock was set back at most
+    stands: dict[Place, list[Stand]] = field(default_factory=dict)  # by pool and key
+    keys: dict[Place, set[str]] = field(default_factory=dict)  # the keys under which a URL's copies stood
+    purges: dict[Place, list[Purge]] = field(default_factory=dict)
+    sent: dict[Place, list[float]] = field(default_factory=dict)  # when messages for a URL came into a queue
+    errors: dict[Place, list[float]] = field(default_factory=dict)  # when a lasting error was written
+    owners: dict[Place, str] = field(default_factory=dict)  # whose a Redis key or an object's key is
+
+    def lied_by(self, moment_s: float) -> bool:
+        """Whether Redis had lied by then."""
+        return self.lying_since_s is not None and self.lying_since_s <= moment_s
+
+    def put(self, pool: str, key: str, url: str, stand: Stand) -> None:
+        """An object was made."""
+        self.remove(pool, key, stand.since_s)
+        self.stands.setdefault((pool, key), []).append(stand)
+        self.keys.setdefault((pool, url), set()).add(key)
+
+    def remove(self, pool: str, key: str, now_s: float) -> None:
+        """An object went."""
+        stands = self.stands.get((pool, key))
+        if stands and stands[-1].gone_s is None:
+            stands[-1].gone_s = now_s
+
+    def stood(self, pool: str, key: str, from_s: float, to_s: float) -> Stand | None:
+        """The latest whole copy that stood under a key at some moment between those."""
+        stands = self.stands.get((pool, key), ())
+        return next((each for each in reversed(stands) if each.stood(from_s, to_s)), None)
+
+    def copy_stood(self, pool: str, url: str, from_s: float, to_s: float) -> bool:
+        """Whether any whole copy of a URL did, under whatever key."""
+        return any(self.stood(pool, key, from_s, to_s) for key in self.keys.get((pool, url), ()))
+
+    def purged_between(self, pool: str, url: str, from_s: float, to_s: float) -> bool:
+        """Whether a purge of the URL was under way at some moment between those."""
+        return any(purge.overlaps(from_s, to_s) for purge in self.purges.get((pool, url), ()))
+
+    def newest_due(self, pool: str, url: str, by_s: float) -> int:
+        """The oldest version of the origin's that may be served to who asks at a moment, by the purges before it."""
+        due = [
+            purge.version
+            for purge in self.purges.get((pool, url), ())
+            if purge.done and purge.ended_s is not None and purge.ended_s <= by_s
+        ]
+        return max(due, default=0)
