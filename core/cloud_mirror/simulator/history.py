@@ -54,6 +54,8 @@ class History:
     errors: dict[Place, list[float]] = field(default_factory=dict)  # when a lasting error was written
     owners: dict[Place, str] = field(default_factory=dict)  # whose a Redis key or an object's key is
 
+    garbled: set[tuple[str, str]] = field(default_factory=set)  # Redis keys and tokens of entries that were garbled
+
     def lied_by(self, moment_s: float) -> bool:
         """Whether Redis had lied by then."""
         return self.lying_since_s is not None and self.lying_since_s <= moment_s

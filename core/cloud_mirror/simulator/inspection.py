@@ -105,7 +105,7 @@ class Inspection:
         done, _, _, *found = reply.value
         key, target, operation, fields = str(words[3]), str(words[4]), words[5], dict(zip(found[::2], found[1::2]))
         if self.trace is not None:
-            state = b" ".join(fields.get(name, b"") for name in (b"status", b"holder", b"token")).decode()
+            state = b" ".join(fields.get(name, b"") for name in (b"status", b"holder", b"token")).decode("ascii", "replace")
             status = [
                 str(words[n + 1]) for n in range(12, len(words) - 1, 2) if words[n] in ("status", "holder", "reason")
             ]
@@ -113,7 +113,7 @@ class Inspection:
                 f"{_who(task)} redis {operation!s} {key[-12:]} if {words[6]!s} {words[7]!s} {' '.join(status)}: "
                 f"{'done' if done else 'refused'}, was [{state}]"
             )
-        token, status_was = fields.get(b"token", b"").decode(), fields.get(b"status")
+        token, status_was = fields.get(b"token", b"").decode("ascii", "replace"), fields.get(b"status")
         if status_was == b"pending" and token in self._dead and fields.get(b"holder") == b"copying":
             self._look_at_dead(token)
         if operation == "read" or not done:
@@ -124,8 +124,8 @@ class Inspection:
                 self.report(
                     "keys-distinct", invariants.keys_distinct(self.history, "redis", each, f"{task.pool} {task.url}")
                 )
-        if status_was == b"pending":
-            move = Move(token, fields.get(b"holder", b"").decode(), task.role.value, task.names, key)
+        if status_was == b"pending" and (key, token) not in self.history.garbled:
+            move = Move(token, fields.get(b"holder", b"").decode("ascii", "replace"), task.role.value, task.names, key)
             self.report("holder-alone", invariants.holder_alone(move))
         for name in task.names:
             self._renewed[name] = now_s

@@ -163,13 +163,20 @@ class Mishaps:
                 redis.persist(key)
             case _:
                 fields = tuple(redis.fields(key)) or ("v",)
-                redis.spoil(key, {chance.pick(fields): chance.pick(_GARBAGE)})
+                self._spoil(key, {chance.pick(fields): chance.pick(_GARBAGE)})
         return True
+
+    def _spoil(self, key: str, fields: dict[str, bytes]) -> None:
+        """What is garbled so is nobody's any more, under its old token or its new one."""
+        redis, garbled = self.world.services.redis, self.world.inspection.history.garbled
+        garbled.add((key, redis.fields(key).get("token", "")))
+        redis.spoil(key, fields)
+        garbled.add((key, redis.fields(key).get("token", "")))
 
     def _other_version(self) -> bool:
         key = self._key()
         if key is not None:
-            self.world.services.redis.spoil(key, {"v": b"2", "news": b"hidden-detail"})
+            self._spoil(key, {"v": b"2", "news": b"hidden-detail"})
         return key is not None
 
     def _unsubscribe(self) -> bool:

@@ -25,7 +25,7 @@ CDN: Final = "cdn.simulated"
 OUTSIDE: Final = "outside.hidden-detail.example"
 HOSTS: Final = frozenset({ORIGIN, CDN})
 PATTERNS: Final = (r"^https://origin\.simulated/", r"^https://cdn\.simulated/")
-LARGEST_BYTES: Final = 20_000
+LARGEST_BYTES: Final = 3_000
 LONGEST_WAIT_S: Final = 30
 """The longest Retry-After of an origin."""
 

@@ -104,8 +104,9 @@ class Simulation:
         agenda.run(quiet_s)
         agenda.run(quiet_s + settings.calm_s)
         self._over = True
+        agenda.run(agenda.now_s + settings.policy.server.max_wait_s + 1.0)
         last = [self._ask_last(source, pool) for source in settings.sources for pool in world.pools]
-        agenda.run(agenda.now_s + 3 * settings.policy.server.max_wait_s + settings.policy.worker.lease_s)
+        agenda.run(agenda.now_s + settings.policy.worker.lease_s)
         self._judge_end(last)
 
     def _is_over(self) -> bool:
@@ -118,8 +119,12 @@ class Simulation:
         return [end_s for process in self.world.processes for _, end_s in process.host.pauses]
 
     def _ask_last(self, source: Source, pool: str) -> tuple[Source, Asked]:
+        """The last question: whoever asks now must get what is to be had. One asks after another."""
+        agenda = self.world.agenda
         fronts = [process for process in self.world.processes if process.front]
-        return source, self.world.ask(self._chance.pick(fronts), pool, source)
+        asked = self.world.ask(self._chance.pick(fronts), pool, source)
+        agenda.run(agenda.now_s + self.settings.policy.server.max_wait_s + 1.0)
+        return source, asked
 
     def _sample(self) -> None:
         """Look now and then whether anything grows without bound."""
