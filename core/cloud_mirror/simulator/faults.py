@@ -66,6 +66,7 @@ class Fault(enum.Enum):
     REDIS_CLOCK_BACK = "redis: clock set back", Scope.TIMED, True
     REDIS_SCRIPTS = "redis: scripts forgotten", Scope.TIMED
     REDIS_GARBAGE = "redis: garbage in an entry", Scope.TIMED
+    REDIS_INVENTS = "redis: another value in an entry", Scope.TIMED, True
     REDIS_OTHER_VERSION = "redis: another version's entry", Scope.TIMED
     SUBSCRIPTION_BROKEN = "redis: subscription broken", Scope.TIMED
     STORE_OUTAGE = "store: outage", Scope.TIMED

@@ -54,6 +54,7 @@ class Surroundings:
     services: dict[str, PoolServices]
     watch: Watch
     answered: Callable[[Asked], None]
+    copying: Callable[[Task], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -264,6 +265,7 @@ class Process:
             task = self._task(driver, Role.COPY, pool, job.url, ended)
             task.names = (names[0],)
             slots.copies.add(task)
+            self.around.copying(task)
             driver.tell(JobReceived(job.url, job.epoch, delivery.receive_count))
             task.pump()
         else:

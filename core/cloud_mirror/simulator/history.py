@@ -45,7 +45,7 @@ class Purge:
 class History:
     """One run's."""
 
-    lying_since_s: float | None = None  # when Redis first lied
+    lies: list[float] = field(default_factory=list)  # when Redis brought something back, or invented it
     clock_back_s: float = 0.0  # by how much Redis's clock was set back at most
     stands: dict[Place, list[Stand]] = field(default_factory=dict)  # by pool and key
     keys: dict[Place, set[str]] = field(default_factory=dict)  # the keys under which a URL's copies stood
@@ -56,9 +56,9 @@ class History:
 
     garbled: set[tuple[str, str]] = field(default_factory=set)  # Redis keys and tokens of entries that were garbled
 
-    def lied_by(self, moment_s: float) -> bool:
-        """Whether Redis had lied by then."""
-        return self.lying_since_s is not None and self.lying_since_s <= moment_s
+    def lied_between(self, from_s: float, to_s: float) -> bool:
+        """Whether Redis lied at some moment between those."""
+        return any(from_s <= moment_s <= to_s for moment_s in self.lies)
 
     def put(self, pool: str, key: str, url: str, stand: Stand) -> None:
         """An object was made."""

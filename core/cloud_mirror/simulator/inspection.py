@@ -92,8 +92,9 @@ class Inspection:
             left_s = self._pools[pool].pool.refresh_margin_s + 1.0
             epoch = self.epoch_of(pool, task.url)
             stand = self.history.stood(pool, keys.object_key(task.url, epoch), now_s, now_s)
+            purges = len(self.history.purges.get((pool, task.url), ()))
             needless = stand is not None and stand.expires_s - now_s > left_s
-            self.report("one-copy", invariants.one_copy(len(others), self._weather.total, needless))
+            self.report("one-copy", invariants.one_copy(len(others), self._weather.total, purges, needless))
 
     # Redis.
 
@@ -207,8 +208,9 @@ class Inspection:
         job = _job(deleting[1])
         if job and task.role is Role.COPY:
             pool, url, now_s = job["pool"], job["url"], self._agenda.now_s
-            lied = self.history.lied_by(now_s)
-            slack_s = self._settings.policy.server.verify_s + self.history.clock_back_s + 1.0 if lied else 0.0
+            slack_s = self._settings.policy.server.verify_s + self.history.clock_back_s + 1.0
+            if not self.history.lied_between(task.began_s - slack_s, now_s):
+                slack_s = 0.0
             void = job["epoch"] not in ("", self.epoch_of(pool, url))
             wrong = invariants.acknowledged_when_durable(self.history, pool, url, task.began_s, now_s, slack_s, void)
             self.report("acknowledged-when-durable", wrong)

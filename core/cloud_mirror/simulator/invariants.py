@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloud_mirror.http_api import Answer
+from cloud_mirror.keys import object_prefix
 from cloud_mirror.simulator.history import History
 
 SOON_S: Final = 0.05
@@ -39,21 +40,20 @@ def redirect_stands(history: History, told: Told, verify_s: float) -> str:
     """A redirect to a copy is given only where a whole, verified copy of that URL stands with time left.
 
     Where it stands no more at the moment of the answer, it must have stood since the request came, and a purge that
-    was under way, or a pause of the process itself, must be what came between. Where Redis lies: it stood not longer
-    ago than `verify_s`.
+    was under way, or a pause of the process itself, must be what came between. Where Redis lies, the copy may be gone,
+    for `verify_s` after each lie.
     """
     pool, url, key, asked_s, answered_s = told.pool, told.url, told.key, told.asked_s, told.answered_s
-    if history.owners.get((pool, key)) != url:
-        return f"the redirect to {key} is to another URL's copy, or to none that ever was"
+    if not key.startswith(object_prefix(url)):
+        return f"the redirect to {key} is to another URL's copy"
     if history.stood(pool, key, answered_s, answered_s):
         return ""
     excused = told.paused_s > 0 or history.purged_between(pool, url, asked_s, answered_s)
     if excused and history.stood(pool, key, asked_s, answered_s):
         return ""
-    if history.lied_by(answered_s):
-        long_s = verify_s + AHEAD_S + history.clock_back_s + (answered_s - asked_s)
-        if history.stood(pool, key, answered_s - long_s, answered_s):
-            return ""
+    believed_s = verify_s + AHEAD_S + history.clock_back_s
+    if history.lied_between(asked_s - believed_s, answered_s):
+        return ""
     return f"no copy of {url} stands at {key}"
 
 
@@ -161,10 +161,12 @@ def jobs_end(messages: Iterable[str], pending: Iterable[str]) -> str:
     return "" if not left else f"left in the end: {', '.join(sorted(left)[:5])}"
 
 
-def one_copy(others: int, faults: int, needless: bool) -> str:
-    """Copies of one URL at once are one, and one more for each fault that happened; without faults none is needless."""
-    if others > faults:
-        return f"{others + 1} copies at once after {faults} faults"
+def one_copy(others: int, faults: int, purges: int, needless: bool) -> str:
+    """Copies of one URL at once are one, and one more for each fault that happened and each purge of the URL, whose
+    copy is one of another epoch. Without faults none is needless.
+    """
+    if others > faults + purges:
+        return f"{others + 1} copies at once after {faults} faults and {purges} purges"
     return "a copy was begun while a good one stood" if needless and not faults else ""
 
 

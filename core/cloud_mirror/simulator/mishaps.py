@@ -8,6 +8,7 @@ from typing import Final
 
 from cloud_mirror import keys
 from cloud_mirror.simulator.chance import Chance
+from cloud_mirror.simulator.engine import Role, Task
 from cloud_mirror.simulator.faults import Fault, Scope
 from cloud_mirror.simulator.fleet import Process
 from cloud_mirror.simulator.models import Digest, Flaw, Framing, RedisImage, Resource
@@ -30,7 +31,9 @@ _OUTAGES: Final = {
     Fault.STORE_OUTAGE: Scope.STORE,
     Fault.QUEUE_OUTAGE: Scope.QUEUE,
 }
-_GARBAGE: Final = (b"\xff\xfe", b"", b"1e400", b"present", b"-1", b"nobody")
+_GARBAGE: Final = (b"\xff\xfe", b"", b"{}", b"+ 1")
+_INVENTED: Final = (b"nobody", b"0", b"present", b"copying", b"12345.5")
+"""What makes no field of an entry, and what may well make one."""
 
 
 class Mishaps:
@@ -39,6 +42,7 @@ class Mishaps:
     def __init__(self, world: World, chance: Chance) -> None:
         self.world = world
         self._chance = chance
+        self._ambushes: list[Callable[[], None]] = []
         self._images: list[RedisImage] = []
         self._flawed: dict[str, Resource] = {}  # by URL: what there will be again
         self._do: dict[Fault, Callable[[], bool]] = {
@@ -49,6 +53,7 @@ class Mishaps:
             Fault.REDIS_CLOCK_BACK: self._clock_back,
             Fault.REDIS_SCRIPTS: self._forget_scripts,
             Fault.REDIS_GARBAGE: self._garbage,
+            Fault.REDIS_INVENTS: self._invent,
             Fault.REDIS_OTHER_VERSION: self._other_version,
             Fault.SUBSCRIPTION_BROKEN: self._unsubscribe,
             Fault.STORE_DENIES: self._deny,
@@ -66,9 +71,10 @@ class Mishaps:
     def begin(self) -> None:
         """Plan every kind that this run has."""
         world = self.world
+        world.copy_began = self._spring
         lull = lambda: not world.weather.raging  # noqa: E731
         for fault, rate in world.weather.timed:
-            world.recur(rate, self._chance, lull, lambda fault=fault: self.strike(fault))  # type: ignore[misc]
+            world.recur(rate, self._chance, lull, lambda fault=fault: self.plan(fault))  # type: ignore[misc]
         if any(fault in (Fault.REDIS_LOSES, Fault.REDIS_BRINGS_BACK) for fault, _ in world.weather.timed):
             self._take_image()
 
@@ -77,6 +83,31 @@ class Mishaps:
         if self.world.weather.raging:
             self._images = [*self._images[-20:], self.world.services.redis.image()]
             self.world.agenda.after(IMAGE_EVERY_S, self._take_image)
+
+    def plan(self, fault: Fault) -> None:
+        """Let it happen now, or while the next copy is being made."""
+        if self._chance.happens(0.5):
+            self._ambushes.append(lambda: self.strike(fault))
+        else:
+            self.strike(fault)
+
+    def plan_purge(self) -> None:
+        """Purge a URL now, or the next one that is being copied, while it is."""
+        if self._chance.happens(0.6):
+            self._ambushes.append(self.world.purge)
+        else:
+            self.world.purge()
+
+    def _spring(self, task: Task) -> None:
+        """A copy has begun: whatever lay in wait for that happens while it is made, or soon after."""
+        self.world.likely = task.pool, task.url
+        while self._ambushes:
+            delay_s = self._chance.between(0.0, self._chance.pick((0.1, 0.5, 3.0, 10.0)))
+            self.world.agenda.after(delay_s, self._strike_late, self._ambushes.pop())
+
+    def _strike_late(self, strike: Callable[[], None]) -> None:
+        if self.world.weather.raging:
+            strike()
 
     def strike(self, fault: Fault) -> None:
         """Let it happen, if it can."""
@@ -101,6 +132,7 @@ class Mishaps:
         world = self.world
         world.network.down = dict.fromkeys(world.network.down, 0.0)
         world.network.denied_until_s = 0.0
+        world.network.reading_s = 0.1
         for url in tuple(self._flawed):
             self._heal(url)
 
@@ -144,9 +176,7 @@ class Mishaps:
         return True
 
     def _lied(self) -> None:
-        history = self.world.inspection.history
-        if history.lying_since_s is None:
-            history.lying_since_s = self.world.agenda.now_s
+        self.world.inspection.history.lies.append(self.world.agenda.now_s)
 
     def _forget_scripts(self) -> bool:
         self.world.services.redis.forget_scripts()
@@ -165,6 +195,14 @@ class Mishaps:
                 fields = tuple(redis.fields(key)) or ("v",)
                 self._spoil(key, {chance.pick(fields): chance.pick(_GARBAGE)})
         return True
+
+    def _invent(self) -> bool:
+        redis, key, chance = self.world.services.redis, self._key(), self._chance
+        fields = tuple(redis.fields(key)) if key is not None else ()
+        if key is not None and fields:
+            self._spoil(key, {chance.pick(fields): chance.pick(_INVENTED)})
+            self._lied()
+        return bool(fields)
 
     def _spoil(self, key: str, fields: dict[str, bytes]) -> None:
         """What is garbled so is nobody's any more, under its old token or its new one."""
@@ -228,7 +266,11 @@ class Mishaps:
     # Processes.
 
     def _process(self) -> Process | None:
+        """One that runs; rather one that is copying."""
         able = [each for each in self.world.processes if not each.draining and not each.host.paused]
+        busy = [each for each in able if any(task.role is Role.COPY for task in each.tasks)]
+        if busy and self._chance.happens(0.7):
+            return self._chance.pick(busy)
         return self._chance.pick(able) if able else None
 
     def _crash(self) -> bool:

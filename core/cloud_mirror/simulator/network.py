@@ -130,6 +130,7 @@ class Network:
         self.down: dict[Scope, float] = {Scope.REDIS: 0.0, Scope.STORE: 0.0, Scope.QUEUE: 0.0}
         self.denied_until_s = 0.0
         self.late_most_s = 200.0
+        self.reading_s = 0.3
         self.late_until_s = 0.0  # when the last of what is late will have arrived
         self.bodies: dict[int, _Body] = {}
         self._chance = chance
@@ -327,7 +328,7 @@ class Network:
             case Fault.ORIGIN_SLOW if chance.happens(0.5):
                 task.host.after(timeout_s, task.answer, number, call, _TIMEOUT)
             case _:
-                reading_s = chance.between(2.0, 40.0) if fault is Fault.ORIGIN_TRICKLE else 0.3
+                reading_s = chance.between(2.0, 40.0) if fault is Fault.ORIGIN_TRICKLE else self.reading_s
                 if fault is Fault.ORIGIN_SLOW:
                     way_s = chance.between(0.0, timeout_s)
                 self.agenda.after(min(way_s, timeout_s) / 2, self._opened, task, number, call, way_s / 2, reading_s)

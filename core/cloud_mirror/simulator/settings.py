@@ -56,6 +56,7 @@ class Settings:
     asks: int = 40
     purges: float = 1.0
     late_most_s: float = 200.0
+    reading_s: float = 0.3
 
     @property
     def calm_s(self) -> float:
@@ -134,7 +135,8 @@ def draw_settings(chance: Chance) -> Settings:
         min_part_bytes=part_bytes,
         duration_s=duration_s,
         asks=20 + chance.below(40),
-        purges=chance.pick((0.0, 1.0, 4.0)),
+        purges=chance.pick((0.0, 2.0, 6.0)),
+        reading_s=chance.pick((0.1, 0.1, 2.0, 8.0)),
     )
 
 

@@ -11,6 +11,7 @@ from cloud_mirror.manager import CacheManager
 from cloud_mirror.simulator.agenda import Agenda
 from cloud_mirror.simulator.chance import Chance
 from cloud_mirror.simulator.driver import Watch
+from cloud_mirror.simulator.engine import Task
 from cloud_mirror.simulator.faults import Fault, Scope, Weather
 from cloud_mirror.simulator.fleet import Asked, Process, Surroundings
 from cloud_mirror.simulator.inspection import Inspection
@@ -57,15 +58,19 @@ class World:
         timeout_s = settings.policy.redis.timeout_s
         self.services = Services(RedisModel(), stores, QueueModel(remembers=True), origin, timeout_s)
         self.network = Network(self.agenda, chance.split("network"), self.weather, self.services)
-        self.network.late_most_s = settings.late_most_s
+        self.network.late_most_s, self.network.reading_s = settings.late_most_s, settings.reading_s
         self.inspection = Inspection(settings, self.agenda, self.weather, self.network, self.services, self.pools)
         self.network.inspector = self.inspection
         self.network.hosts = lambda: [process.host for process in self.processes]
         self.processes: list[Process] = []
         self.asked: list[Asked] = []
         self._around = Surroundings(
-            self.agenda, self.network, chance.split("names"), self.pools, watch, self.inspection.answered
+            self.agenda, self.network, chance.split("names"), self.pools, watch, self.inspection.answered,
+            lambda task: self.copy_began(task),
         )
+        self.copy_began: Callable[[Task], None] = lambda _: None
+        self.likely = next(iter(self.pools)), settings.sources[0].url
+        """Whose copy began last."""
         self._started = 0
         self._make_queues()
 
@@ -157,6 +162,9 @@ class World:
         """An operator purges a URL; its origin's object changes at that moment, so that bytes tell their age."""
         chance = self.chance
         source, pool = chance.pick(self.settings.sources), chance.pick(tuple(self.pools))
+        if chance.happens(0.6):
+            pool, url = self.likely
+            source = next(each for each in self.settings.sources if each.url == url)
         fronts = [each for each in self.processes if each.front and not each.draining and not each.host.paused]
         if not fronts:
             return
