@@ -218,8 +218,10 @@ class Mishaps:
         return key is not None
 
     def _unsubscribe(self) -> bool:
-        self._chance.pick(self.world.processes).host.lose_subscription(self._chance.between(0.1, 20.0))
-        return True
+        process = self._process()
+        if process is not None:
+            process.host.lose_subscription(self._chance.between(0.1, 20.0))
+        return process is not None
 
     # The store and the queue.
 

@@ -3,8 +3,9 @@
 -- KEYS[1]  the entry that is read and compared
 -- KEYS[2]  the entry that is written or deleted (the same, but for what a renewal publishes)
 -- ARGV[1]  what to do: read | write | touch | drop
--- ARGV[2]  on what condition: any | vacant | same | held | takeable | idle | renewable | other-epoch | unchanged
--- ARGV[3]  the token (or, for other-epoch, the epoch) to compare with
+-- ARGV[2]  on what condition: any | vacant | same | held | takeable | idle | renewable | other-epoch |
+--          served | unchanged
+-- ARGV[3]  the token (or, for other-epoch and served, the epoch) to compare with
 -- ARGV[4]  the status to compare with (for same)
 -- ARGV[5]  time to live of what is written, in milliseconds
 -- ARGV[6]  the channel on which to publish the change, or "" for none
@@ -50,6 +51,8 @@ elseif condition == 'renewable' then
   holds = not copying
 elseif condition == 'other-epoch' then
   holds = entry and entry.epoch and entry.epoch ~= token
+elseif condition == 'served' then
+  holds = entry and entry.status == 'present' and entry.epoch == token
 elseif condition == 'unchanged' then
   local there = entry and redis.call('HGETALL', KEYS[1]) or {}
   holds = entry and #there == #ARGV - 7

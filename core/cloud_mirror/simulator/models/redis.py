@@ -243,6 +243,8 @@ def _holds(entry: Value | None, condition: str, token: bytes, status: bytes) -> 
             )
         case "renewable":
             return entry is None or not _copying(entry)
+        case "served":
+            return entry is not None and entry.status == b"present" and entry.epoch == token
         case "other-epoch":
             return entry is not None and entry.epoch is not None and entry.epoch != token
     return False

@@ -84,6 +84,12 @@ def drop_entry(
     return _written(found)
 
 
+def drop_served(services: PoolServices, url: str, epoch: str) -> Procedure[EntryWritten | EntryRefused | CacheFailed]:
+    """Delete an entry by which clients are sent to the copy under that epoch."""
+    found = yield from redis.drop(entry_key(services, url, Slot.ENTRY), told(services, url, "served", epoch))
+    return _written(found)
+
+
 def acquire(
     services: PoolServices, url: str, draft: Draft, slot: Slot
 ) -> Procedure[LeaseAcquired | LeaseDenied | CacheFailed]:
