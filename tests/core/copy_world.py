@@ -356,7 +356,16 @@ class Copying:
     def key(self) -> object:
         """What tells one situation from another."""
         tries = 0 if self.holding else self.state.tries
-        flags = (self.holding, self.lost, self.drained, self.dead, self.served, self.confirmed, self.settled, self.ended)
+        flags = (
+            self.holding,
+            self.lost,
+            self.drained,
+            self.dead,
+            self.served,
+            self.confirmed,
+            self.settled,
+            self.ended,
+        )
         return (DECISIVE(self.state), tries, frozenset(self.asked), flags, self.fetched, frozenset(self.uploaded))
 
 

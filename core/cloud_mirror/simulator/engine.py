@@ -41,7 +41,7 @@ class Task:
 
     __slots__ = ("began_s", "calls", "changed", "driver", "host", "names", "pool", "role", "sent", "sent_s", "url")
 
-    def __init__(  # noqa: PLR0913  # a task is what these say, and nothing more
+    def __init__(  # a task is what these say, and nothing more
         self, host: Host, driver: Driver, role: Role, pool: str, url: str, changed: Callable[[], None]
     ) -> None:
         self.host = host

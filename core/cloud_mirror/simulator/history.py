@@ -1,4 +1,4 @@
-"""What was seen from outside: when which copy stood, what was purged, sent, told. Checkers rest on this and on the models.
+"""What was seen from outside: when which copy stood, what was purged, sent, told. Checkers rest on it and the models.
 
 Nothing here comes from inside the code under test. What a body is worth is known from the origins alone.
 """

@@ -41,7 +41,7 @@ class Violation:
 class Inspection:
     """One run's: the `Inspector` of its network, and more."""
 
-    def __init__(  # noqa: PLR0913  # it looks at everything there is
+    def __init__(  # it looks at everything there is
         self,
         settings: Settings,
         agenda: Agenda,
@@ -104,9 +104,11 @@ class Inspection:
         if not isinstance(reply, RedisReply) or not isinstance(reply.value, list):
             return
         done, _, _, *found = reply.value
-        key, target, operation, fields = str(words[3]), str(words[4]), words[5], dict(zip(found[::2], found[1::2]))
+        key, target, operation, fields = str(words[3]), str(words[4]), words[5], _named(found)
         if self.trace is not None:
-            state = b" ".join(fields.get(name, b"") for name in (b"status", b"holder", b"token")).decode("ascii", "replace")
+            state = b" ".join(fields.get(name, b"") for name in (b"status", b"holder", b"token")).decode(
+                "ascii", "replace"
+            )
             status = [
                 str(words[n + 1]) for n in range(12, len(words) - 1, 2) if words[n] in ("status", "holder", "reason")
             ]
@@ -130,9 +132,9 @@ class Inspection:
             self.report("holder-alone", invariants.holder_alone(move))
         for name in task.names:
             self._renewed[name] = now_s
-        if operation == "write" and words[words.index("status") + 1] == "error":
-            if words[words.index("reason") + 1] in _LASTING:
-                self.history.errors.setdefault((task.pool, task.url), []).append(now_s)
+        written = [str(word) for word in words[12:]] if operation == "write" else []
+        if "reason" in written and written[written.index("reason") + 1] in _LASTING:
+            self.history.errors.setdefault((task.pool, task.url), []).append(now_s)
 
     def _look_at_dead(self, token: str) -> None:
         wrong = invariants.lease_frees(
@@ -183,7 +185,7 @@ class Inspection:
 
     # The queue.
 
-    def queueing(self, task: Task, request: HttpRequest) -> None:
+    def queueing(self, request: HttpRequest) -> None:
         """The queue is about to carry a request out."""
         if request.headers[0][1] == "Delete":
             asked = json.loads(bytes(request.body))
@@ -265,6 +267,11 @@ class Inspection:
             if task.role is Role.COPY:
                 for name in task.names:
                     self._dead[name] = self._agenda.now_s
+
+
+def _named(found: list[bytes]) -> dict[bytes, bytes]:
+    """Fields and values, in turn, by their names."""
+    return dict(zip(found[::2], found[1::2], strict=True))
 
 
 def _who(task: Task) -> str:

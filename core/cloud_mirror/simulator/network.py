@@ -90,7 +90,7 @@ class Inspector(Protocol):
         """A store answered, and did what it answered."""
         ...
 
-    def queueing(self, task: Task, request: HttpRequest) -> None:
+    def queueing(self, request: HttpRequest) -> None:
         """The queue is about to carry a request out."""
         ...
 
@@ -206,7 +206,7 @@ class Network:
         else:
             task.host.after(chance.between(0.02, timeout_s), task.answer, number, call, _BROKEN)
 
-    def _arrive(  # noqa: PLR0913  # what is known of a request on its way
+    def _arrive(  # what is known of a request on its way
         self,
         task: Task,
         number: int,
@@ -254,7 +254,7 @@ class Network:
         """A receive waits for a message; whatever else the queue does may be what a receive waits for."""
         now_s, queue, request = self.agenda.now_s, self.services.queue, call.request
         if request.headers[0][1] != "Receive":
-            self.inspector.queueing(task, request)
+            self.inspector.queueing(request)
             reply = queue.handle(request, now_s, self._chance.below)
             self.inspector.queued(task, request, reply)
             self.look()

@@ -80,7 +80,7 @@ class Settings:
 
 def draw_settings(chance: Chance) -> Settings:
     """A world for one run."""
-    duration_s = chance.between(300.0, 900.0)
+    duration_s = chance.between(400.0, 1_200.0)
     lifespan_s = chance.pick((150.0, 300.0, 86_400.0))
     allow_close = chance.happens(0.3)
     pools = tuple(

@@ -155,7 +155,8 @@ class Simulation:
                 inspection.report("answered-in-time", late)
         redis, queue = world.services.redis, world.services.queue
         redis.expire(world.agenda.now_s)
-        pending = [key for key in redis.keys() if redis.fields(key).get("status") == "pending"]
+        held = redis.keys()
+        pending = [key for key in held if redis.fields(key).get("status") == "pending"]
         messages: list[str] = []
         for pool in world.pools:
             for name in (self.settings.policy.queue.name(pool), self.settings.policy.queue.dead_name(pool)):
@@ -163,7 +164,7 @@ class Simulation:
         inspection.report("jobs-end", invariants.jobs_end(messages, pending))
         flights = sum(len(process.flights) for process in world.processes)
         places = len(self.settings.sources) * len(world.pools)
-        inspection.report("nothing-left", invariants.nothing_left(flights, len(redis.keys()), places))
+        inspection.report("nothing-left", invariants.nothing_left(flights, len(held), places))
 
     def _answers(self) -> dict[str, int]:
         counts: dict[str, int] = {}

@@ -52,7 +52,7 @@ class World:
             manager = CacheManager(settings.policy, pool, provider.location)
             manager.copy_rules = replace(manager.copy_rules, plan=settings.plan)
             self.pools[pool.name] = PoolServices(manager, provider, self.queue, rules)
-        origin = OriginModel(piece_bytes=self.chance.pick((0, 50, 1000)))
+        origin = OriginModel(piece_bytes=self.chance.pick((0, 30, 60)))
         for source in settings.sources:
             origin.put(source.url, source.resource)
         timeout_s = settings.policy.redis.timeout_s
@@ -65,7 +65,12 @@ class World:
         self.processes: list[Process] = []
         self.asked: list[Asked] = []
         self._around = Surroundings(
-            self.agenda, self.network, chance.split("names"), self.pools, watch, self.inspection.answered,
+            self.agenda,
+            self.network,
+            chance.split("names"),
+            self.pools,
+            watch,
+            self.inspection.answered,
             lambda task: self.copy_began(task),
         )
         self.copy_began: Callable[[Task], None] = lambda _: None

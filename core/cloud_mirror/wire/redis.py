@@ -26,7 +26,7 @@ _TIME: Final = re.compile(rb"[0-9]{1,12}\.[0-9]{1,9}\Z")
 class Found:
     """What the script answered: whether it did as asked, and the entry as it was before.
 
-    `redis_time_s` and `life_left_s` are in seconds; `garbage` is what is there and is no entry, fields and values in turn.
+    `redis_time_s` and `life_left_s` are in seconds; `garbage` is what is there and is no entry: fields and values.
     """
 
     done: bool

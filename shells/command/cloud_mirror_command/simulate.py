@@ -110,15 +110,15 @@ def show(console: Console, summary: Summary, took_s: float) -> None:
     cells: dict[str, int] = {}
     for (phase, event, row), count in summary.taken.items():
         taken[row] += count
-        cells[f"{phase} × {event}"] = cells.get(f"{phase} × {event}", 0) + count
+        cells[f"{phase}, {event}"] = cells.get(f"{phase}, {event}", 0) + count
     tables = (("redirect machine", redirect_table.Row), ("copy machine", copy_table.Row))
     for title, rows in tables:
         table = Table(title=f"{title}: rows taken", title_justify="left")
         table.add_column("row")
         table.add_column("times", justify="right")
-        for row in rows:
-            count = taken[row.value]
-            table.add_row(row.value, f"{count:,}" if count else "never", style="" if count else "yellow")
+        for line in rows:
+            count = taken[line.value]
+            table.add_row(line.value, f"{count:,}" if count else "never", style="" if count else "yellow")
         console.print(table)
     faults = Table(title="faults that happened", title_justify="left")
     faults.add_column("fault")
