@@ -117,7 +117,7 @@ def acknowledged_when_durable(
     history: History, pool: str, url: str, since_s: float, now_s: float, slack_s: float, void: bool
 ) -> str:
     """A job is deleted only once a copy stands, a lasting error is written, another message took its place, or a
-    purge has made it `void`. `since_s` is when this delivery was begun on; `slack_s`: how old the truth may be at worst.
+    purge has made it `void`. `since_s` is when this delivery was begun on; `slack_s`: how old what it saw may be.
     """
     place = (pool, url)
     settled = (

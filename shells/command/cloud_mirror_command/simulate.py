@@ -116,9 +116,9 @@ def show(console: Console, summary: Summary, took_s: float) -> None:
         table = Table(title=f"{title}: rows taken", title_justify="left")
         table.add_column("row")
         table.add_column("times", justify="right")
-        for line in rows:
-            count = taken[line.value]
-            table.add_row(line.value, f"{count:,}" if count else "never", style="" if count else "yellow")
+        for each in rows:
+            count = taken[each.value]
+            table.add_row(each.value, f"{count:,}" if count else "never", style="" if count else "yellow")
         console.print(table)
     faults = Table(title="faults that happened", title_justify="left")
     faults.add_column("fault")
