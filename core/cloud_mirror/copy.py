@@ -131,10 +131,8 @@ def transition(state: State, event: CopyEvent) -> Transition:
             return _on_object(state, event)
         case Phase.VERIFYING, (CopyVerified() | CopyDiffers() | CopyNotFound() | ProbeFailed()):
             return _on_verified(state, event)
-        case Phase.RETRACTING, (EntryWritten() | EntryRefused() | CacheFailed()):
-            return _on_retracted(state, event)
         case (
-            (Phase.PUBLISHING | Phase.RECORDING | Phase.REQUEUEING),
+            (Phase.RETRACTING | Phase.PUBLISHING | Phase.RECORDING | Phase.REQUEUEING),
             (EntryWritten() | EntryRefused() | CacheFailed()),
         ):
             return _on_written(state, event)
@@ -302,14 +300,6 @@ def _on_verified(state: State, event: CopyVerified | CopyDiffers | CopyNotFound 
             return _fail(Row.VERIFY_FAILED, replace(state, written=False), event.reason, event.detail)
 
 
-def _on_retracted(state: State, event: EntryWritten | EntryRefused | CacheFailed) -> Transition:
-    """No client is sent to the copy any more, so it may go. A purge that failed may have left its entry standing."""
-    if not state.give_up:  # it is wrong: whatever became of the entry
-        return _stop_when_quiet(Row.RETRACTED, state)
-    unknown = isinstance(event, CacheFailed)
-    return _clean_up(Row.RETRACTED, replace(state, written=False) if unknown else state)
-
-
 def _publish(row: Row, state: State, copy: FoundCopy) -> Transition:
     return _move(row, state, Phase.PUBLISHING, WriteEntry(state.present(copy), state.token, state.slot))
 
@@ -317,6 +307,10 @@ def _publish(row: Row, state: State, copy: FoundCopy) -> Transition:
 def _on_written(state: State, event: EntryWritten | EntryRefused | CacheFailed) -> Transition:
     """A write under this worker's own token is over."""
     match state.phase, event:
+        case Phase.RETRACTING, CacheFailed() if state.give_up:  # clients may be sent there still: it stays
+            return _clean_up(Row.RETRACTED, replace(state, written=False))
+        case Phase.RETRACTING, _:
+            return _clean_up(Row.RETRACTED, state) if state.give_up else _stop_when_quiet(Row.RETRACTED, state)
         case Phase.REQUEUEING, _:
             return _return(Row.REQUEUED, state, 0.0)
         case phase, EntryRefused():

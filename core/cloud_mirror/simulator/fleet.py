@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from cloud_mirror.actions import Response
@@ -15,7 +15,6 @@ from cloud_mirror.simulator.agenda import Agenda
 from cloud_mirror.simulator.chance import Chance
 from cloud_mirror.simulator.driver import CopyDriver, FlightDriver, ProcedureDriver, Watch
 from cloud_mirror.simulator.engine import Host, Role, Task
-from cloud_mirror.simulator.history import Purge
 from cloud_mirror.simulator.network import Network
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.calls import Procedure
@@ -29,22 +28,21 @@ LAST_POLL_S: Final = 2.0
 """As in the shells: how long queues are looked for again after, and a last poll is listened to."""
 
 
-@dataclass(slots=True, eq=False)
 class Asked:
     """A client's request, and what was told. Times are those of the world."""
 
-    pool: str
-    url: str
-    host: Host
-    asked_s: float
-    taken_s: float | None = None  # when the process took it up
-    deadline_s: float | None = None
-    answered_s: float | None = None
-    response: Response | None = None
-    left: bool = False
+    def __init__(self, pool: str, url: str, host: Host, asked_s: float) -> None:
+        self.pool = pool
+        self.url = url
+        self.host = host
+        self.asked_s = asked_s
+        self.deadline_s: float | None = None  # known once the process has taken it up
+        self.answered_s: float | None = None
+        self.response: Response | None = None
+        self.left = False
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a process is put into."""
 
@@ -57,13 +55,13 @@ class Surroundings:
     copying: Callable[[Task], None]
 
 
-@dataclass(slots=True, eq=False)
 class _Slots:
     """A pool's jobs in a process: how many may be worked on at once, and who is at it."""
 
-    free: int
-    polling: Task | None = None
-    copies: set[Task] = field(default_factory=set)
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.polling: Task | None = None
+        self.copies: set[Task] = set()
 
 
 class Process:
@@ -80,7 +78,7 @@ class Process:
         self.flights: dict[tuple[str, str], Task] = {}
         self.tasks: set[Task] = set()
         self.purging = 0
-        self.purges: list[tuple[str, Purge]] = []  # all that it was asked for
+        self.purges: list[tuple[str, str, float]] = []  # all that it was asked for, by pool, URL and moment
         self._waiting: dict[tuple[str, str], dict[int, Asked]] = {}
         self._held = 0
         self._numbers = itertools.count(1)
@@ -143,7 +141,7 @@ class Process:
         """Take a client's request on."""
         services, now_s = self.services[asked.pool], self.around.agenda.now_s
         max_wait_s = services.policy.server.max_wait_s
-        asked.taken_s, asked.deadline_s = now_s, now_s + max_wait_s
+        asked.deadline_s = now_s + max_wait_s
         response = services.manager.turn_away(self._held, self.draining)
         if response is not None:
             self._tell(asked, response)
@@ -238,7 +236,7 @@ class Process:
 
     def _give_back(self, pool: str, delivery: Delivery) -> None:
         services = self.services[pool]
-        make = lambda: jobs.give_back(services, delivery.receipt, delivery.body, 0.0)  # noqa: E731
+        make = lambda: jobs.give_back(services, delivery.receipt, delivery.body, 0.0)  # noqa: E731  # said once, used below
         self._errand(pool, make, lambda _: self._settle(), Role.LETTER)
 
     def _handle(self, pool: str, delivery: Delivery) -> None:
@@ -289,7 +287,7 @@ class Process:
                 self._attend(pool)
                 return
             delivery, token = deliveries.pop(0), self.around.chance.name("d")
-            make = lambda: jobs.attend_dead_letter(services, delivery, token)  # noqa: E731
+            make = lambda: jobs.attend_dead_letter(services, delivery, token)  # noqa: E731  # said once, used below
             task = self._errand(pool, make, lambda _: attend_next(deliveries), Role.LETTER)
             task.names = (token,)
 

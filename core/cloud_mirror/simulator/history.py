@@ -5,14 +5,14 @@ Nothing here comes from inside the code under test. What a body is worth is know
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 Place: TypeAlias = tuple[str, str]
 """A pool and a URL, or a pool and an object's key."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Stand:
     """One object under one key: from when to when, with the origin's version of its bytes (None: no complete body)."""
 
@@ -27,7 +27,7 @@ class Stand:
         return self.version is not None and self.since_s <= to_s and from_s < end_s
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Purge:
     """A purge: the origin's version that began with it; when it was over, and whether it said that it holds."""
 
@@ -41,20 +41,19 @@ class Purge:
         return self.began_s <= to_s and (self.ended_s is None or from_s <= self.ended_s)
 
 
-@dataclass(slots=True)
 class History:
-    """One run's."""
+    """One run's. Places are a pool and a URL, or a pool and an object's key."""
 
-    lies: list[float] = field(default_factory=list)  # when Redis brought something back, or invented it
-    clock_back_s: float = 0.0  # by how much Redis's clock was set back at most
-    stands: dict[Place, list[Stand]] = field(default_factory=dict)  # by pool and key
-    keys: dict[Place, set[str]] = field(default_factory=dict)  # the keys under which a URL's copies stood
-    purges: dict[Place, list[Purge]] = field(default_factory=dict)
-    sent: dict[Place, list[float]] = field(default_factory=dict)  # when messages for a URL came into a queue
-    errors: dict[Place, list[float]] = field(default_factory=dict)  # when a lasting error was written
-    owners: dict[Place, str] = field(default_factory=dict)  # whose a Redis key or an object's key is
-
-    garbled: set[tuple[str, str]] = field(default_factory=set)  # Redis keys and tokens of entries that were garbled
+    def __init__(self) -> None:
+        self.lies: list[float] = []  # when Redis brought something back, or invented it
+        self.clock_back_s = 0.0  # by how much Redis's clock was set back at most
+        self.stands: dict[Place, list[Stand]] = {}  # by pool and key
+        self.keys: dict[Place, set[str]] = {}  # the keys under which a URL's copies stood
+        self.purges: dict[Place, list[Purge]] = {}
+        self.sent: dict[Place, list[float]] = {}  # when messages for a URL came into a queue
+        self.errors: dict[Place, list[float]] = {}  # when a lasting error was written
+        self.owners: dict[Place, str] = {}  # whose a Redis key or an object's key is
+        self.garbled: set[tuple[str, str]] = set()  # Redis keys and tokens of entries that were garbled
 
     def lied_between(self, from_s: float, to_s: float) -> bool:
         """Whether Redis lied at some moment between those."""
@@ -70,7 +69,16 @@ class History:
         """An object went."""
         stands = self.stands.get((pool, key))
         if stands and stands[-1].gone_s is None:
-            stands[-1].gone_s = now_s
+            stands[-1] = replace(stands[-1], gone_s=now_s)
+
+    def end_purge(self, pool: str, url: str, began_s: float, ended_s: float, done: bool) -> bool:
+        """The purge that began then is over; False where that was known."""
+        purges = self.purges[pool, url]
+        for number, purge in enumerate(purges):
+            if purge.began_s == began_s and purge.ended_s is None:
+                purges[number] = replace(purge, ended_s=ended_s, done=done)
+                return True
+        return False
 
     def stood(self, pool: str, key: str, from_s: float, to_s: float) -> Stand | None:
         """The latest whole copy that stood under a key at some moment between those."""

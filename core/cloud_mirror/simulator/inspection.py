@@ -246,23 +246,23 @@ class Inspection:
         owner = None if key is None else self.history.owners.get((asked.pool, key), asked.url)
         self.report("allowed-location", invariants.allowed_location(location, asked.url, host, owner))
 
-    def purge_began(self, pool: str, url: str, version: int) -> Purge:
-        """A purge was asked for, just after the origin's object changed."""
+    def purge_began(self, pool: str, url: str, version: int) -> float:
+        """A purge was asked for, just after the origin's object changed; the moment."""
+        began_s = self._agenda.now_s
         self.say(f"purge of {url} begins; the origin has version {version} now")
-        purge = Purge(self._agenda.now_s, version)
-        self.history.purges.setdefault((pool, url), []).append(purge)
-        return purge
+        self.history.purges.setdefault((pool, url), []).append(Purge(began_s, version))
+        return began_s
 
-    def purge_ended(self, url: str, purge: Purge, state: PurgeState | None) -> None:
+    def purge_ended(self, pool: str, url: str, began_s: float, state: PurgeState | None) -> None:
         """It said how it ended, or (None) its process died."""
-        if purge.ended_s is None:
-            purge.ended_s, purge.done = self._agenda.now_s, state is not None and state.done
-            self.say(f"purge of {url} ends: {'done' if purge.done else state and state.reason}")
+        done = state is not None and state.done
+        if self.history.end_purge(pool, url, began_s, self._agenda.now_s, done):
+            self.say(f"purge of {url} ends: {'done' if done else state and state.reason}")
 
     def died(self, process: Process) -> None:
         """A process died: its workers hold leases that nobody renews, its purges stay where they are."""
-        for url, purge in process.purges:
-            self.purge_ended(url, purge, None)
+        for purge in process.purges:
+            self.purge_ended(*purge, None)
         for task in process.tasks:
             if task.role is Role.COPY:
                 for name in task.names:

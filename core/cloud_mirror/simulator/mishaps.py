@@ -72,9 +72,9 @@ class Mishaps:
         """Plan every kind that this run has."""
         world = self.world
         world.copy_began = self._spring
-        lull = lambda: not world.weather.raging  # noqa: E731
+        lull = lambda: not world.weather.raging  # noqa: E731  # said once, used below
         for fault, rate in world.weather.timed:
-            world.recur(rate, self._chance, lull, lambda fault=fault: self.plan(fault))  # type: ignore[misc]
+            world.recur(rate, self._chance, lull, lambda fault=fault: self.plan(fault))  # type: ignore[misc]  # mypy knows no default of a lambda
         if any(fault in (Fault.REDIS_LOSES, Fault.REDIS_BRINGS_BACK) for fault, _ in world.weather.timed):
             self._take_image()
 

@@ -99,7 +99,7 @@ class Inspector(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Services:
     """The models. `stores` are known by their hosts, and named by their pools."""
 
@@ -110,7 +110,7 @@ class Services:
     redis_timeout_s: float
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Body:
     """A body that an origin sends: to whom, of which URL, and how long each reading of it takes at most."""
 

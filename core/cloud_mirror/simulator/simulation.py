@@ -28,7 +28,7 @@ COPIED: Final = frozenset({"copy"})
 NOT_COPIED: Final = frozenset({"origin", "refusal"})
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Result:
     """What came of a run. Times in virtual seconds; `trace` is kept only where it was asked for."""
 

@@ -175,9 +175,9 @@ class World:
             return
         process = chance.pick(fronts)
         version = self.change(source.url)
-        purge = self.inspection.purge_began(pool, source.url, version)
-        process.purges.append((source.url, purge))
-        process.purge(pool, source.url, lambda state: self.inspection.purge_ended(source.url, purge, state))
+        began_s = self.inspection.purge_began(pool, source.url, version)
+        process.purges.append((pool, source.url, began_s))
+        process.purge(pool, source.url, lambda state: self.inspection.purge_ended(pool, source.url, began_s, state))
 
     def change(self, url: str) -> int:
         """The object behind a URL changes; its version now."""
