@@ -155,8 +155,8 @@ class Simulation:
                 inspection.report("answered-in-time", late)
         redis, queue = world.services.redis, world.services.queue
         redis.expire(world.agenda.now_s)
-        held = redis.keys()
-        pending = [key for key in held if redis.fields(key).get("status") == "pending"]
+        held = redis.image().values
+        pending = [key for key, value in held if value.sound and value.status == b"pending"]
         messages: list[str] = []
         for pool in world.pools:
             for name in (self.settings.policy.queue.name(pool), self.settings.policy.queue.dead_name(pool)):

@@ -52,7 +52,7 @@ class World:
             manager = CacheManager(settings.policy, pool, provider.location)
             manager.copy_rules = replace(manager.copy_rules, plan=settings.plan)
             self.pools[pool.name] = PoolServices(manager, provider, self.queue, rules)
-        origin = OriginModel(piece_bytes=self.chance.pick((0, 30, 60)))
+        origin = OriginModel(piece_bytes=self.chance.pick((30, 60)))
         for source in settings.sources:
             origin.put(source.url, source.resource)
         timeout_s = settings.policy.redis.timeout_s
