@@ -40,7 +40,8 @@ class Checks:
             found += self._lives(after)
         if step.response is not None:
             found += self._redirect(world, after, step)
-        if step.by >= 0:
+        queue = self.rules.place["queue"]
+        if step.by >= 0 and world[queue] != after[queue]:
             found += self._acknowledged(world, after)
         found += self._one_copy(after)
         return tuple(found)
@@ -125,8 +126,6 @@ class Checks:
         url = self.parts.services.queue_url
         before: QueueModel = self._model(world, "queue")
         then: QueueModel = self._model(after, "queue")
-        if before is then:
-            return
         gone = before.messages(url).keys() - then.messages(url).keys()
         moved = then.messages(self.parts.services.dead_url).keys()
         if not gone - moved or then.messages(url):
