@@ -1,0 +1,150 @@
+"""The model of Redis side by side with Valkey and fakeredis, through the procedures' own script."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from cloud_mirror.actions import Draft
+from cloud_mirror.entry import Entry, Holder, Status
+from cloud_mirror.reason import Reason
+from cloud_mirror.wire import redis
+from cloud_mirror.wire.calls import RedisCommand
+from cloud_mirror.wire.redis import Change
+from tests.conftest import UNTIMED
+from tests.servers import Valkey
+from tests.simulator.redis_pair import Image, RedisPair
+from tests.wire.caches import Cache, fake_cache, valkey_cache
+from tests.wire.driving import drive
+from tests.wire.pools import KEY, RENEWAL, SERVICES, URL
+
+CHANNEL = SERVICES.manager.channel
+BOTH = (KEY, RENEWAL)
+TOKENS = st.sampled_from(["t1", "t2"])
+EPOCHS = st.sampled_from(["", "e1", "e2"])
+KEYS = st.sampled_from(BOTH)
+STATUSES = st.sampled_from(Status)
+CONDITIONS = st.sampled_from(
+    ["any", "vacant", "same", "held", "takeable", "idle", "renewable", "other-epoch", "no such condition"]
+)
+ENTRIES = st.one_of(
+    st.builds(lambda t, h, e: Entry(Status.PENDING, t, URL, h, epoch=e), TOKENS, st.sampled_from(Holder), EPOCHS),
+    st.builds(lambda t, e: Entry(Status.PRESENT, t, URL, epoch=e), TOKENS, EPOCHS.filter(bool)),
+    st.builds(lambda t: Entry(Status.ERROR, t, URL, reason=Reason.DEADLINE), TOKENS),
+)
+CHANGES = st.builds(
+    lambda condition, token, status, channel: Change(condition, token, status.value, channel, KEY),
+    CONDITIONS,
+    TOKENS | EPOCHS,
+    STATUSES,
+    st.sampled_from([CHANNEL, ""]),
+)
+GARBAGE = st.sampled_from(
+    [
+        ("v", b"2"),
+        ("v", b"\xff"),
+        ("status", b""),
+        ("status", b"present"),
+        ("holder", b"x"),
+        ("size", b"-1"),
+        ("x", b""),
+    ]
+)
+
+
+def draft_of(entry: Entry) -> Draft:
+    return Draft(entry, 600.0, 600.0 if entry.status is Status.PRESENT else None, 5.0)
+
+
+class Machine(RuleBasedStateMachine):
+    """Does the same to both; the pair compares each reply."""
+
+    def __init__(self, cache: Cache) -> None:
+        super().__init__()
+        self.pair = RedisPair(cache, CHANNEL)
+        self.image: Image | None = None
+
+    def teardown(self) -> None:
+        self.pair.close()
+
+    @rule(key=KEYS, other=KEYS, change=CHANGES, entry=ENTRIES, fresh=st.booleans())
+    def write(self, key: str, other: str, change: Change, entry: Entry, fresh: bool) -> None:
+        drive(redis.write(key, other, change, draft_of(entry), fresh=fresh), self.pair.perform)
+
+    @rule(key=KEYS, entry=ENTRIES, condition=CONDITIONS)
+    def meet(self, key: str, entry: Entry, condition: str) -> None:
+        """An entry stands, and somebody comes with a condition of its own."""
+        drive(redis.write(key, key, Change("any"), draft_of(entry)), self.pair.perform)
+        change = Change(condition, entry.token, entry.status.value, CHANNEL, KEY)
+        drive(redis.drop(key, change), self.pair.perform)
+
+    @rule(key=KEYS, change=CHANGES, fields=st.sampled_from([(), (("bytes_done", "1"),)]))
+    def touch(self, key: str, change: Change, fields: tuple[tuple[str, str], ...]) -> None:
+        drive(redis.touch(key, change, 900.0, fields), self.pair.perform)
+
+    @rule(key=KEYS, change=CHANGES)
+    def drop(self, key: str, change: Change) -> None:
+        drive(redis.drop(key, change), self.pair.perform)
+
+    @rule(key=KEYS)
+    def expire(self, key: str) -> None:
+        drive(redis.touch(key, Change("any"), 0.001), self.pair.perform)
+        self.pair.gone(key)
+
+    @rule(key=KEYS, garbage=GARBAGE)
+    def spoil(self, key: str, garbage: tuple[str, bytes]) -> None:
+        self.pair.spoil(key, *garbage)
+
+    @rule(key=KEYS, fault=st.sampled_from(["replace", "persist", "evict"]))
+    def lose_one(self, key: str, fault: str) -> None:
+        {"replace": self.pair.replace, "persist": self.pair.persist, "evict": self.pair.evict}[fault](key)
+
+    @rule(fault=st.sampled_from(["flush", "forget", "image", "restore"]))
+    def fail(self, fault: str) -> None:
+        match fault:
+            case "flush":
+                self.pair.flush()
+            case "forget":
+                self.pair.forget_scripts()
+            case "image":
+                self.image = self.pair.image(*BOTH)
+            case _ if self.image is not None:
+                self.image.restore()
+
+    @rule()
+    def load(self) -> None:
+        drive(redis.load(), self.pair.perform)
+
+    @invariant()
+    def both_read_the_same(self) -> None:
+        for key in BOTH:
+            drive(redis.read(key), self.pair.perform)
+
+
+@pytest.fixture(params=["valkey", "fakeredis"])
+def cache(request: pytest.FixtureRequest) -> Iterator[Cache]:
+    if request.param == "fakeredis":
+        with fake_cache() as made:
+            yield made
+    else:
+        valkey: Valkey = request.getfixturevalue("valkey")
+        with valkey_cache(valkey) as made:
+            yield made
+
+
+def test_the_model_does_as_the_server(cache: Cache) -> None:
+    class Bound(Machine):
+        def __init__(self) -> None:
+            super().__init__(cache)
+
+    run_state_machine_as_test(Bound, settings=settings(UNTIMED, max_examples=50, stateful_step_count=25))
+
+
+def test_the_server_answers_what_the_model_answers_beside_the_script(cache: Cache) -> None:
+    pair = RedisPair(cache, CHANNEL)
+    drive(redis.run((KEY, KEY), ("read", "any", "", "", "0", "", "")), pair.perform)
+    for words in (("PING",), ("SCRIPT", "LOAD", redis.SCRIPT)):
+        pair.perform(RedisCommand(words))
+    pair.close()
