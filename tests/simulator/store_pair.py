@@ -46,6 +46,10 @@ class StorePair:
         assert same(real, modelled) or (real, modelled) in known, (real, modelled)
         return real
 
+    def head(self, key: str) -> None:
+        """See that both know the same of an object."""
+        self.agree(lambda provider: (provider.head_request(key), provider.read_head))
+
     def listed(self) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
         """The pages of all objects, by the server and by the model."""
         pages: list[list[tuple[str, ...]]] = []

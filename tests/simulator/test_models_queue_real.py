@@ -5,9 +5,8 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
@@ -47,21 +46,24 @@ class QueuePair:
         self.sqs, self.simulated, self.model = SqsQueue(policy), SimulatedQueue(), QueueModel()
         self.real = Asker(self.sqs, "test", "test")
         self.urls: dict[tuple[JobQueue, bool], str] = {}
-        for queue, ask in ((self.sqs, self.real), (self.simulated, self.simulate)):
-            assert ask(queue.find_request(policy.dead_name("p")), queue.read_find) is None
-            dead = ask(queue.create_request(policy.dead_name("p"), dead_attributes(policy)), queue.read_create)
-            arn = dict(ask(queue.attributes_request(dead), queue.read_attributes))["QueueArn"]
-            wanted = main_attributes(policy, arn)
-            main = ask(queue.create_request(policy.name("p"), wanted), queue.read_create)
-            assert ask(queue.create_request(policy.name("p"), wanted), queue.read_create) == main
-            assert ask(queue.find_request(policy.name("p")), queue.read_find) == main
-            changed = queue.create_request(policy.name("p"), (("VisibilityTimeout", "7"),))
-            found = outcome(lambda changed=changed, queue=queue, ask=ask: ask(changed, queue.read_create))
-            assert found is FaultKind.CONFLICT
-            ask(queue.set_attributes_request(main, (("VisibilityTimeout", "7"),)), queue.read_set_attributes)
-            assert dict(ask(queue.attributes_request(main), queue.read_attributes))["VisibilityTimeout"] == "7"
-            self.urls[queue, False], self.urls[queue, True] = main, dead
+        self.set_up(policy, self.sqs, self.real)
+        self.set_up(policy, self.simulated, self.simulate)
         self.main, self.dead = self.urls[self.simulated, False], self.urls[self.simulated, True]
+
+    def set_up(self, policy: QueuePolicy, queue: JobQueue, ask: Any) -> None:
+        """Make both queues, and see on the way how queues are found, made and changed."""
+        assert ask(queue.find_request(policy.dead_name("p")), queue.read_find) is None
+        dead = ask(queue.create_request(policy.dead_name("p"), dead_attributes(policy)), queue.read_create)
+        arn = dict(ask(queue.attributes_request(dead), queue.read_attributes))["QueueArn"]
+        wanted = main_attributes(policy, arn)
+        main = ask(queue.create_request(policy.name("p"), wanted), queue.read_create)
+        assert ask(queue.create_request(policy.name("p"), wanted), queue.read_create) == main
+        assert ask(queue.find_request(policy.name("p")), queue.read_find) == main
+        other = queue.create_request(policy.name("p"), (("VisibilityTimeout", "7"),))
+        assert outcome(lambda: ask(other, queue.read_create)) is FaultKind.CONFLICT
+        ask(queue.set_attributes_request(main, (("VisibilityTimeout", "7"),)), queue.read_set_attributes)
+        assert dict(ask(queue.attributes_request(main), queue.read_attributes))["VisibilityTimeout"] == "7"
+        self.urls[queue, False], self.urls[queue, True] = main, dead
 
     def simulate(
         self, request: HttpRequest, read: Callable[[HttpReply], T], choose: Callable[[int], int] = lambda _: 0
@@ -196,6 +198,8 @@ def test_a_message_that_nobody_settles_comes_back(moto_url: str) -> None:
     pair.receive(1, 1, dead=False)
     back_at_s = pair.model.visible_at_s(pair.main, 0.0)
     assert back_at_s is not None
-    (again,) = pair.ask_real(lambda queue, url: (queue.receive_request(url, 1, 5, 60), queue.read_receive)) or ()
+    found = pair.ask_real(lambda queue, url: (queue.receive_request(url, 1, 5, 60), queue.read_receive))
+    assert isinstance(found, tuple)
+    (again,) = found
     assert again.receive_count == 2
     assert time.time() >= back_at_s - 0.1

@@ -70,8 +70,8 @@ class StoreModel:
     """One bucket. `handle` answers what `SimulatedProvider` asks; the other methods are for the world and its checks.
 
     `lifespan_s`: how long copies live; `min_part_bytes`: the least that a part but the last may have; `page`: how much
-    a page of a listing holds; `repeats`: an upload that was completed may be completed again, which changes nothing, for
-    as long as what it made is there (the servers do so; AWS says that the upload is not there any more).
+    a page of a listing holds; `repeats`: a completed upload may be completed again, which changes nothing, for as long
+    as what it made is there (the servers do so; AWS documents that the upload is not there any more).
     """
 
     __slots__ = ("_lifespan_s", "_made", "_min_part_bytes", "_objects", "_offset_s", "_page", "_repeats", "_uploads")
