@@ -2,13 +2,33 @@
 
 from typing import Any
 
+from hypothesis import strategies as st
+
+from cloud_mirror.actions import Draft
+from cloud_mirror.entry import Entry, Holder, Status
+from cloud_mirror.reason import Reason
 from cloud_mirror.simulator.models import RedisModel
 from cloud_mirror.wire.calls import Call, RedisCommand, RedisRefusal, RedisReply, Reply
 from tests.servers.processes import wait_until
 from tests.wire.caches import Cache
+from tests.wire.pools import URL
+
+TOKENS = st.sampled_from(["t1", "t2"])
+EPOCHS = st.sampled_from(["", "e1", "e2"])
+ENTRIES = st.one_of(
+    st.builds(lambda t, h, e: Entry(Status.PENDING, t, URL, h, epoch=e), TOKENS, st.sampled_from(Holder), EPOCHS),
+    st.builds(lambda t, e: Entry(Status.PRESENT, t, URL, epoch=e), TOKENS, EPOCHS.filter(bool)),
+    st.builds(lambda t: Entry(Status.ERROR, t, URL, reason=Reason.DEADLINE), TOKENS),
+)
+"""Entries of every kind, by few holders."""
 
 SLACK_MS = 2_000
 """How far two clocks that are read one after the other may be apart on a busy machine; lives are far longer."""
+
+
+def draft_of(entry: Entry) -> Draft:
+    """The entry as a draft that lives for long."""
+    return Draft(entry, 600.0, 600.0 if entry.status is Status.PRESENT else None, 5.0)
 
 
 class RedisPair:

@@ -218,3 +218,4 @@ def test_a_twin_goes_its_own_way() -> None:
     assert twin.key() != world.model.key()
     assert world.model.find(URL) == FLAWLESS
     assert world.model.open_bodies == (opened.body,)
+    assert world.model.opened == 1

@@ -159,3 +159,4 @@ def test_a_twin_goes_its_own_way(queue: Asked) -> None:
     queue.receive()
     assert twin.key() != queue.model.key()
     assert twin.visible_at_s(queue.url, 100.0) == 100.0
+    assert twin.sent == 1

@@ -7,32 +7,23 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from cloud_mirror.actions import Draft
-from cloud_mirror.entry import Entry, Holder, Status
-from cloud_mirror.reason import Reason
+from cloud_mirror.entry import Entry, Status
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.calls import RedisCommand
 from cloud_mirror.wire.redis import Change
 from tests.conftest import UNTIMED
 from tests.servers import Valkey
-from tests.simulator.redis_pair import Image, RedisPair
+from tests.simulator.redis_pair import ENTRIES, EPOCHS, TOKENS, Image, RedisPair, draft_of
 from tests.wire.caches import Cache, fake_cache, valkey_cache
 from tests.wire.driving import drive
-from tests.wire.pools import KEY, RENEWAL, SERVICES, URL
+from tests.wire.pools import KEY, RENEWAL, SERVICES
 
 CHANNEL = SERVICES.manager.channel
 BOTH = (KEY, RENEWAL)
-TOKENS = st.sampled_from(["t1", "t2"])
-EPOCHS = st.sampled_from(["", "e1", "e2"])
 KEYS = st.sampled_from(BOTH)
 STATUSES = st.sampled_from(Status)
 CONDITIONS = st.sampled_from(
     ["any", "vacant", "same", "held", "takeable", "idle", "renewable", "other-epoch", "no such condition"]
-)
-ENTRIES = st.one_of(
-    st.builds(lambda t, h, e: Entry(Status.PENDING, t, URL, h, epoch=e), TOKENS, st.sampled_from(Holder), EPOCHS),
-    st.builds(lambda t, e: Entry(Status.PRESENT, t, URL, epoch=e), TOKENS, EPOCHS.filter(bool)),
-    st.builds(lambda t: Entry(Status.ERROR, t, URL, reason=Reason.DEADLINE), TOKENS),
 )
 CHANGES = st.builds(
     lambda condition, token, status, channel: Change(condition, token, status.value, channel, KEY),
@@ -52,10 +43,6 @@ GARBAGE = st.sampled_from(
         ("x", b""),
     ]
 )
-
-
-def draft_of(entry: Entry) -> Draft:
-    return Draft(entry, 600.0, 600.0 if entry.status is Status.PRESENT else None, 5.0)
 
 
 class Machine(RuleBasedStateMachine):

@@ -200,6 +200,7 @@ def test_a_twin_goes_its_own_way(store: Asked) -> None:
     store.put("00/other")
     twin = Asked(store.model.copy())
     assert twin.model.key() == store.model.key()
+    assert twin.model.made == 2
     twin.complete("00/k", upload_id, parts)
     assert twin.model.key() != store.model.key()
     assert [each.upload_id for each in store.model.uploads] == [upload_id]

@@ -191,3 +191,36 @@ def test_the_model_does_as_the_store(server: Server) -> None:
             super().__init__(server)
 
     run_state_machine_as_test(Bound, settings=settings(UNTIMED, max_examples=20, stateful_step_count=20))
+
+
+def test_what_the_servers_leave_out_and_s3_does(server: Server) -> None:
+    """The differences that docs/simulator.md names: where one of these ends, that page has a line too many."""
+    pair = StorePair(server.s3, server.asker, f"00/{next(NUMBERS)}/")
+    key, body = f"{pair.prefix}k", b"body"
+    part = PartReceipt(1, etag_of(body), 4, crc64nvme(body))
+
+    def begin() -> dict[StorageProvider, str]:
+        begun = pair.both(lambda s: (s.create_upload_request(key, ObjectAttributes()), s.read_create_upload))
+        ids = dict(zip((pair.s3, pair.simulated), map(str, begun), strict=True))
+        pair.agree(lambda s: (s.upload_part_request(key, ids[s], 1, body, part.crc), s.read_upload_part))
+        return ids
+
+    def complete(
+        ids: dict[StorageProvider, str], parts: tuple[PartReceipt, ...] = (part,), size: int = 4, crc: str = part.crc
+    ) -> tuple[str | FaultKind, str | FaultKind]:
+        return pair.both(lambda s: (s.complete_upload_request(key, ids[s], parts, size, crc), s.read_complete_upload))
+
+    real, modelled = complete(begin(), size=5)
+    assert isinstance(real, str)
+    assert modelled is FaultKind.REJECTED
+
+    expected = FaultKind.NOT_FOUND if server.checks else FaultKind.REJECTED
+    assert complete(begin(), parts=(), size=0, crc="") == (expected, FaultKind.REJECTED)
+
+    gone = begin()
+    pair.agree(lambda s: (s.abort_upload_request(key, gone[s]), s.read_abort_upload))
+    assert complete(gone) == (FaultKind.NOT_FOUND if server.checks else FaultKind.UNAVAILABLE, FaultKind.NOT_FOUND)
+
+    real, modelled = pair.both(lambda s: (s.put_request(key, body, ObjectAttributes(), WRONG), s.read_put))
+    assert real == (FaultKind.REJECTED if server.checks else etag_of(body))
+    assert modelled is FaultKind.REJECTED
