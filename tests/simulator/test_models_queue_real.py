@@ -187,6 +187,33 @@ def test_the_model_does_as_the_queue(moto_url: str) -> None:
     run_state_machine_as_test(Bound, settings=settings(UNTIMED, max_examples=15, stateful_step_count=20))
 
 
+def test_an_old_receipt_does_what_the_model_may_do(moto_url: str) -> None:
+    """A late receipt, and one from before its message became a dead letter."""
+    pair = QueuePair(moto_url)
+
+    def settle(of: Received, hidden_s: int | None) -> tuple[object, object]:
+        def asking(queue: JobQueue, url: str) -> Ask[None]:
+            receipt = of.real.receipt if queue is pair.sqs else of.modelled.receipt
+            if hidden_s is None:
+                return queue.delete_request(url, receipt), queue.read_delete
+            return queue.change_visibility_request(url, receipt, hidden_s), queue.read_change_visibility
+
+        return pair.ask_real(asking), pair.ask_model(asking, choose=lambda _: 1)
+
+    def sending(queue: JobQueue, url: str) -> Ask[str]:
+        return queue.send_request(url, "job"), queue.read_send
+
+    pair.ask_real(sending)
+    pair.ask_model(sending)
+    (old,) = pair.receive(1, 0, dead=False)
+    pair.receive(1, 60, dead=False)
+    assert settle(old, 0) == (None, None)
+    assert pair.receive(1, 0, dead=False) == []  # it is moved, for it was visible again
+    assert settle(old, None) == (FaultKind.REJECTED, None)
+    (letter,) = pair.receive(1, 0, dead=True)
+    assert letter.real.receive_count == 3
+
+
 def test_a_message_that_nobody_settles_comes_back(moto_url: str) -> None:
     pair = QueuePair(moto_url)
 

@@ -94,7 +94,14 @@ def test_a_notice_goes_out_with_what_was_done_and_with_nothing_else(model: Redis
 def test_garbage_is_removed_or_told(model: RedisModel) -> None:
     told = model.copy()
     told.spoil("k", {"holder": b"nobody"})
-    assert read(told, NOW_S).garbage
+    found = read(told, NOW_S)
+    assert b"nobody" in found.garbage
+    twin = told.copy()
+    drive(redis.drop_garbage("k", found.garbage), at(twin, NOW_S))
+    assert twin.keys() == ()
+    told.spoil("k", {"detail": b"changed since"})
+    drive(redis.drop_garbage("k", found.garbage), at(told, NOW_S))
+    assert told.keys() == ("k",)
     removed = model.copy()
     removed.spoil("k", {"v": b"\xff"})
     assert removed.fields("k")["v"] == "\ufffd"

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from cloud_mirror.entry import Entry, Status
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.calls import RedisCommand
-from cloud_mirror.wire.redis import Change
+from cloud_mirror.wire.redis import Change, Found
 from tests.conftest import UNTIMED
 from tests.servers import Valkey
 from tests.simulator.redis_pair import ENTRIES, EPOCHS, TOKENS, Image, RedisPair, draft_of
@@ -23,7 +23,7 @@ BOTH = (KEY, RENEWAL)
 KEYS = st.sampled_from(BOTH)
 STATUSES = st.sampled_from(Status)
 CONDITIONS = st.sampled_from(
-    ["any", "vacant", "same", "held", "takeable", "idle", "renewable", "other-epoch", "no such condition"]
+    ["any", "vacant", "same", "held", "takeable", "idle", "renewable", "other-epoch", "served", "no such condition"]
 )
 CHANGES = st.builds(
     lambda condition, token, status, channel: Change(condition, token, status.value, channel, KEY),
@@ -74,6 +74,16 @@ class Machine(RuleBasedStateMachine):
     @rule(key=KEYS, change=CHANGES)
     def drop(self, key: str, change: Change) -> None:
         drive(redis.drop(key, change), self.pair.perform)
+
+    @rule(key=KEYS, garbage=GARBAGE, late=st.booleans())
+    def drop_garbage(self, key: str, garbage: tuple[str, bytes], late: bool) -> None:
+        """What is there is garbled, and dropped as it was found, if it has not changed since."""
+        self.pair.spoil(key, *garbage)
+        found = drive(redis.read(key), self.pair.perform)
+        assert isinstance(found, Found)
+        if late:
+            self.pair.spoil(key, "detail", b"another")
+        drive(redis.drop_garbage(key, found.garbage), self.pair.perform)
 
     @rule(key=KEYS)
     def expire(self, key: str) -> None:
@@ -126,7 +136,7 @@ def test_the_model_does_as_the_server(cache: Cache) -> None:
         def __init__(self) -> None:
             super().__init__(cache)
 
-    run_state_machine_as_test(Bound, settings=settings(UNTIMED, max_examples=50, stateful_step_count=25))
+    run_state_machine_as_test(Bound, settings=settings(UNTIMED, max_examples=30, stateful_step_count=25))
 
 
 def test_the_server_answers_what_the_model_answers_beside_the_script(cache: Cache) -> None:
