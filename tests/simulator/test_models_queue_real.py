@@ -17,7 +17,6 @@ from cloud_mirror.wire.calls import HttpReply, HttpRequest
 from cloud_mirror.wire.queue import Delivery, JobQueue
 from cloud_mirror.wire.sqs import SqsQueue, dead_attributes, main_attributes
 from cloud_mirror.wire.storage import FaultKind
-from tests.conftest import UNTIMED
 from tests.servers.processes import wait_until
 from tests.simulator.store_pair import outcome
 from tests.wire.exchange import Asker
@@ -184,7 +183,7 @@ def test_the_model_does_as_the_queue(moto_url: str) -> None:
         def __init__(self) -> None:
             super().__init__(moto_url)
 
-    run_state_machine_as_test(Bound, settings=settings(UNTIMED, max_examples=15, stateful_step_count=20))
+    run_state_machine_as_test(Bound, settings=settings(max_examples=15, stateful_step_count=20))
 
 
 def test_an_old_receipt_does_what_the_model_may_do(moto_url: str) -> None:

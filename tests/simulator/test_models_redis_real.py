@@ -11,7 +11,6 @@ from cloud_mirror.entry import Entry, Status
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.calls import RedisCommand
 from cloud_mirror.wire.redis import Change, Found
-from tests.conftest import UNTIMED
 from tests.servers import Valkey
 from tests.simulator.redis_pair import ENTRIES, EPOCHS, TOKENS, Image, RedisPair, draft_of
 from tests.wire.caches import Cache, fake_cache, valkey_cache
@@ -136,7 +135,7 @@ def test_the_model_does_as_the_server(cache: Cache) -> None:
         def __init__(self) -> None:
             super().__init__(cache)
 
-    run_state_machine_as_test(Bound, settings=settings(UNTIMED, max_examples=30, stateful_step_count=25))
+    run_state_machine_as_test(Bound, settings=settings(max_examples=30, stateful_step_count=25))
 
 
 def test_the_server_answers_what_the_model_answers_beside_the_script(cache: Cache) -> None:
