@@ -43,7 +43,9 @@ log = logging.getLogger("cloud_mirror.back_end")
 class Copy:
     """Drives one copy machine, and beside it the lease machine that it starts."""
 
-    def __init__(self, runtime: Runtime, hands: Executor, services: PoolServices, metrics: Metrics, job: Job, receipt: str) -> None:
+    def __init__(
+        self, runtime: Runtime, hands: Executor, services: PoolServices, metrics: Metrics, job: Job, receipt: str
+    ) -> None:
         self._runtime = runtime
         self._hands = hands
         self._services = services
