@@ -22,13 +22,13 @@ Launch: TypeAlias = Callable[[Path, str, int], list[str]]
 """The command line that starts a process: of its configuration file, its role (`serve` or `work`) and its port."""
 
 PATIENT: Final[Settings] = {
-    "server": {"start_wait_s": 20.0},
+    "server": {"start_wait_s": 20.0, "max_waiters": 500, "threads": 500},
     "redis": {"timeout_s": 10.0},
     "source": {"max_object_bytes": "512MiB"},
     "worker": {"first_backoff_s": 600.0, "longest_backoff_s": 600.0},
 }
 """What sites have unless told otherwise: nobody is sent to the origin because a machine is busy, and a job that failed
-does not come back while a case looks.
+does not come back while a case looks. In the threaded shell each request that is held takes a thread.
 """
 
 HASTY: Final[Settings] = {

@@ -46,7 +46,6 @@ def test_each_shell_has_its_copies_made_by_each(mixture: Maker) -> None:
 def test_five_hundred_clients_of_all_shells_lose_no_request(mixture: Maker) -> None:
     """While they wait, one front end is told to end and one back end, in the middle of its copies, is killed."""
     short: Settings = {
-        "server": {"threads": CLIENTS},
         "worker": {"lease_s": 3.0},
         "queue": {"visibility_timeout_s": 3},
     }

@@ -196,7 +196,7 @@ def a_cache_that_is_stopped_and_comes_back_empty_needs_nobody(make: Maker) -> No
 
 @case(Redirect.JOINED)
 def five_hundred_waiters_are_answered_together(make: Maker) -> None:
-    site = make.site({"server": {"threads": 500, "max_waiters": 500}})
+    site = make.site(fronts=2)
     url = site.put("five-hundred.bin", b"for all")
     hold = site.store.hold(Point.REQUEST, "PUT", at(url))
     with ThreadPoolExecutor(1) as pool:
