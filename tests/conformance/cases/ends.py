@@ -107,7 +107,7 @@ def refuses(front: Process, url: str) -> bool:
 
 @case(Copy.DRAINED, Copy.STOPPED, Copy.CLEANED, Copy.REQUEUED)
 def a_back_end_that_is_told_to_end_gives_its_job_back_at_once(make: Maker) -> None:
-    site = make.own()
+    site = make.own({"worker": {"concurrency": 1}})  # without a poll, see SHORT
     for number, end in enumerate(ENDS):
         gives_back(site, site.backs[number], end)
 
