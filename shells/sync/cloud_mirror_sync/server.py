@@ -140,7 +140,8 @@ class Server:
         return self._ends_at_s is None or (bool(self._clients) and time.monotonic() < self._ends_at_s)
 
     def _patience_s(self) -> float | None:
-        return LOOK_S if self._clients or self._accepting is not self._listening else None
+        looking = self._clients or self._accepting is not self._listening or self._ends_at_s is not None
+        return LOOK_S if looking else None
 
     def _look_through(self) -> None:
         """What is due, though nothing came: deadlines, the end of idle connections, and room for new ones."""

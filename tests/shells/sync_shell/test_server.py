@@ -140,6 +140,18 @@ def test_closing_waits_for_answers_on_their_way_and_not_for_idle_connections() -
             connect(server)
 
 
+def test_closing_ends_where_there_are_only_idle_connections() -> None:
+    server = Server(cast(Mirror, FakeMirror(POLICY)), "127.0.0.1", 0)
+    server.start()
+    with connect(server) as idle:
+        until(lambda: len(server._clients) == 1)
+        closer = threading.Thread(target=server.close, args=(PATIENCE_S,), daemon=True)
+        closer.start()
+        assert read_all(idle) == b""
+        closer.join(PATIENCE_S)
+        assert not closer.is_alive()
+
+
 def open_sockets() -> int:
     gc.collect()
     return sum(isinstance(each, socket.socket) and each.fileno() >= 0 for each in gc.get_objects())
