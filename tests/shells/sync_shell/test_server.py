@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -45,7 +46,12 @@ def test_a_head_that_came_while_the_process_was_held_up_is_not_late() -> None:
         client.sendall(LAST[:20])
         until(lambda: any(not each.connection.idle for each in tuple(server._clients)))
         held_up = threading.Event()
-        server._call(lambda: (held_up.set(), time.sleep(2 * POLICY.head_timeout_s))[1])
+
+        def hold_up() -> None:
+            held_up.set()
+            time.sleep(2 * POLICY.head_timeout_s)
+
+        server._call(hold_up)
         assert held_up.wait(PATIENCE_S)
         client.sendall(LAST[20:])
         assert b"alive" in read_all(client)
@@ -54,13 +60,18 @@ def test_a_head_that_came_while_the_process_was_held_up_is_not_late() -> None:
 def test_connections_are_taken_together_however_long_a_turn_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Taken one in a turn, they would overflow the system's queue in a busy process: it resets some of those."""
     server = Server(cast(Mirror, FakeMirror(POLICY)), "127.0.0.1", 0)
-    turns, select = [], server._selector.select
-    monkeypatch.setattr(server._selector, "select", lambda patience_s: (turns.append(1), select(patience_s))[1])
+    select, turns = server._selector.select, itertools.count()
+
+    def counted(patience_s: float | None) -> Any:
+        next(turns)
+        return select(patience_s)
+
+    monkeypatch.setattr(server._selector, "select", counted)
     clients = [connect(server) for _ in range(100)]
     server.start()
     try:
         until(lambda: len(server._clients) == len(clients))
-        assert len(turns) < len(clients) / 2
+        assert next(turns) < len(clients) / 2
     finally:
         server.close(PATIENCE_S)
         for client in clients:
