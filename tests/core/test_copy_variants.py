@@ -11,6 +11,7 @@ from cloud_mirror.actions import (
     CompleteUpload,
     DeferJob,
     Draft,
+    DropEntry,
     FetchPart,
     KeepLease,
     OpenOrigin,
@@ -79,6 +80,7 @@ from tests.core.copy_scripts import (
 from tests.core.copy_world import (
     AGEING,
     COPY,
+    ERROR,
     EXPIRING,
     RULES,
     START,
@@ -146,6 +148,41 @@ VARIANTS: dict[str, tuple[State, Script]] = {
     "a copy about to expire is renewed beside its entry, which nobody may take": (
         START,
         (*RECEIVED, to(read(present(life_s=600.0)), RENEW)),
+    ),
+    "a copy that need not be renewed yet is as good as a new one": (
+        START,
+        (*PROBING, to(CopyFound("e1", AGEING), publish("", life_s=3_600.0))),
+    ),
+    "a present entry that does not tell its times is renewed": (
+        START,
+        (
+            *RECEIVED,
+            to(read(replace(present(), expires_at_s=None)), RENEW),
+            to(CacheFailed(), ReadEntry()),
+            to(read(replace(present(), verified_at_s=None)), RENEW),
+        ),
+    ),
+    "a copy that went while it was to be renewed is made under the entry": (
+        START,
+        (*RECEIVED, to(read(present(life_s=3_600.0)), RENEW), to(CacheFailed(), ReadEntry()), to(read(None), ACQUIRE)),
+    ),
+    "a renewal from before a purge is made: clients are being sent to the copy": (
+        START,
+        (
+            *RECEIVED,
+            to(read(present(life_s=3_600.0)), RENEW),
+            to(LeaseAcquired(), KeepLease(Slot.RENEWAL, "w"), ProbeCopy()),
+            to(CopyNotFound("e2"), OpenOrigin()),
+        ),
+    ),
+    "a job from before a purge is dropped where only an error is known": (
+        START,
+        (
+            *RECEIVED,
+            to(read(ERROR), ACQUIRE),
+            to(LeaseAcquired(), *KEEP),
+            to(CopyNotFound("e2"), DropEntry(Slot.ENTRY, "w")),
+        ),
     ),
     "a copy about to expire is not found": (START, (*PROBING, to(CopyFound("e1", EXPIRING), OpenOrigin()))),
     "a job from before a purge is done where somebody waits for it": (

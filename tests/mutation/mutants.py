@@ -129,14 +129,14 @@ def mutants_of(module: str) -> tuple[Mutant, ...]:
             there = known.get(line.module.rpartition(".")[2], {})
             names.update({alias.name: there[alias.name] for alias in line.names if alias.name in there})
     found, counted = [], Counter[str]()
-    for mutant in _Walk(module, names).walk(tree, "", in_body=False):
+    for mutant in Walk(module, names).walk(tree, "", in_body=False):
         counted[mutant.name] += 1
         times = counted[mutant.name]
         found.append(mutant if times == 1 else replace(mutant, says=f"{mutant.says} ({times})"))
     return tuple(found)
 
 
-class _Walk:
+class Walk:
     """A walk over one module's tree."""
 
     def __init__(self, module: str, enums: dict[str, tuple[str, ...]]) -> None:
@@ -145,7 +145,9 @@ class _Walk:
 
     def walk(self, node: ast.AST, scope: str, *, in_body: bool) -> Iterator[Mutant]:
         for name, value in ast.iter_fields(node):
-            if name in ("annotation", "returns", "decorator_list", "subject") or (name == "func" and _plain(value)):
+            if name in ("annotation", "returns", "decorator_list", "subject") or (
+                name == "func" and isinstance(value, ast.Name)
+            ):
                 continue
             inside = in_body or (isinstance(node, ast.FunctionDef) and name == "body")
             slots: Any = list(enumerate(value)) if isinstance(value, list) else [(name, value)]
@@ -191,12 +193,8 @@ class _Walk:
             case ast.Attribute(ast.Name(name) as of, member) if name in self.enums:
                 members = self.enums[name]
                 yield ast.Attribute(of, members[(members.index(member) + 1) % len(members)], ast.Load())
-            case ast.Slice(lower, upper, step):
-                if lower is not None and upper is not None:
-                    yield ast.Slice(None, upper, step)
-                    yield ast.Slice(lower, None, step)
-                elif lower is not None or upper is not None:
-                    yield ast.Slice(None, None, step)
+            case ast.Slice(lower, upper, step) if lower or upper:
+                yield ast.Slice(None, None, step)
             case ast.MatchSingleton(bool() as value):
                 yield ast.MatchSingleton(not value)
         yield from _left_out(node, inside=inside)
@@ -207,12 +205,13 @@ def _left_out(node: ast.AST, *, inside: bool) -> Iterator[ast.AST]:
     match node:
         case ast.Call(function, arguments, keywords):
             if (name := _called(function)) in CALLED:
-                yield ast.Call(_renamed(function, CALLED[name]), arguments, keywords)
-            if inside and name not in ("isinstance", "len", "replace"):
-                for at, argument in enumerate(arguments):
-                    if not isinstance(argument, ast.Starred) and not _is_left_alone(argument):
-                        none = ast.Constant(None)
-                        yield ast.Call(function, [*arguments[:at], none, *arguments[at + 1 :]], keywords)
+                other: ast.expr = ast.Name(CALLED[name], ast.Load())
+                if isinstance(function, ast.Attribute):
+                    other = ast.Attribute(function.value, CALLED[name], ast.Load())
+                yield ast.Call(other, arguments, keywords)
+            for at, argument in enumerate(arguments if inside and name not in ("isinstance", "len") else ()):
+                if isinstance(argument, ast.Attribute | ast.Call | ast.BinOp | ast.Subscript):
+                    yield ast.Call(function, [*arguments[:at], ast.Constant(None), *arguments[at + 1 :]], keywords)
         case ast.Dict(keys, values):
             yield from (ast.Dict(*rest) for rest in zip(_one_less(keys), _one_less(values), strict=True))
         case ast.match_case(pattern, ast.expr(), body):
@@ -224,7 +223,7 @@ def _left_out(node: ast.AST, *, inside: bool) -> Iterator[ast.AST]:
                 yield ast.MatchClass(of, patterns, *rest)
         case ast.Assign() | ast.AugAssign() | ast.AnnAssign() | ast.Expr() | ast.Delete() | ast.If() if inside:
             yield ast.Pass()
-        case ast.Return(ast.expr()) | ast.Raise() | ast.Continue() | ast.Break() if inside:
+        case ast.Raise() | ast.Continue() | ast.Break() if inside:
             yield ast.Pass()
 
 
@@ -249,12 +248,11 @@ def _other_values(value: object, parent: ast.AST) -> Iterator[Any]:
             yield value - 1
         case float():
             yield value + 1
-        case str() | bytes():
-            if isinstance(value, str) and _called(getattr(parent, "func", None)) == "compile":
+        case str():
+            if _called(getattr(parent, "func", None)) == "compile":
                 for piece in PIECES.finditer(value):
                     yield value[: piece.start()] + value[piece.end() :]
-            if isinstance(value, str):
-                yield value + "X"
+            yield value + "X"
 
 
 def _one_less(parts: list[Any]) -> list[list[Any]]:
@@ -267,18 +265,6 @@ def _called(function: object) -> str:
         case ast.Attribute(attr=name) | ast.Name(id=name):
             return name
     return ""
-
-
-def _renamed(function: ast.expr, name: str) -> ast.expr:
-    return ast.Attribute(function.value, name, ast.Load()) if isinstance(function, ast.Attribute) else _name(name)
-
-
-def _name(name: str) -> ast.Name:
-    return ast.Name(name, ast.Load())
-
-
-def _plain(function: object) -> bool:
-    return isinstance(function, ast.Name)
 
 
 def _is_left_alone(node: ast.AST) -> bool:

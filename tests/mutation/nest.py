@@ -29,9 +29,7 @@ from hypothesis import Phase, settings
 from tests.mutation.mutants import CORE, ROOT, Mutant, path_of
 
 TESTS: Final = "tests/core"
-ARGUMENTS: Final = tuple(
-    "-x -q -s --assert=plain -p no:cacheprovider -p no:cov -p no:unraisableexception -o timeout=0".split()
-)
+ARGUMENTS: Final = ("-xqs", "--assert=plain", "-pno:cacheprovider", "-pno:cov", "-otimeout=0")
 LONG_S: Final = 0.25
 """A test that takes longer is met last; which functions it runs is taken from its beginning."""
 
@@ -63,14 +61,14 @@ class Watch:
             test
             for test, ran in self.runs.items()
             if (mutant.module, mutant.scope) in ran
-            or (self.took_s[test] >= LONG_S and mutant.module in {module for module, _ in ran})
+            or (self.took_s[test] > LONG_S and mutant.module in {module for module, _ in ran})
         ]
         return sorted(met, key=self.took_s.__getitem__)
 
     def limit_s(self, test: str) -> float:
         """The processor time after which a test is taken to hang."""
-        took_s = self.took_s.get(test, LONG_S)
-        return MOST_S if took_s >= LONG_S else 2.0 + 20.0 * took_s
+        took_s = self.took_s[test]
+        return MOST_S if took_s > LONG_S else 2.0 + 20.0 * took_s
 
 
 class Nest:
@@ -82,12 +80,17 @@ class Nest:
         self.fates: list[Fate] = []
         self.failed: str | None = None
         self.why = ""
+        self.left_out: set[str] = set()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> None:
         """Once the configuration is read, and before the tests are: no time is spent on making a failure small."""
         settings.register_profile("mutants", derandomize=True, database=None, phases=(Phase.explicit, Phase.generate))
         settings.load_profile("mutants")
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave out what is not to be run."""
+        items[:] = [item for item in items if item.nodeid not in self.left_out]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the test that failed."""
@@ -111,36 +114,27 @@ class Nest:
         return True
 
     def watched(self, items: dict[str, pytest.Item]) -> Watch:
-        """Run every test as it is."""
+        """Run every test as it is, a long one only at its beginning: it fails within the core, and is torn down."""
         watch = Watch()
         core = {str(path): path.stem for path in CORE.glob("*.py")}
-
-        def on_alarm(signal_number: int, frame: FrameType | None) -> None:
-            watch.took_s[name] = LONG_S
-            raise TimeoutError
-
-        signal.signal(signal.SIGVTALRM, on_alarm)
         for name, item in items.items():
-            ran = watch.runs[name]
+            ran, began = watch.runs[name], time.process_time()
 
-            def note(frame: FrameType, event: str, argument: object, ran: set[tuple[str, str]] = ran) -> None:
+            def note(
+                frame: FrameType, event: str, _: object, ran: set[tuple[str, str]] = ran, began: float = began
+            ) -> None:
                 if event == "call" and (module := core.get(frame.f_code.co_filename)):
                     ran.add((module, frame.f_code.co_qualname.partition(".<")[0]))
+                    if time.process_time() - began > LONG_S:
+                        raise TimeoutError
 
-            began = time.process_time()
-            signal.setitimer(signal.ITIMER_VIRTUAL, LONG_S)
-            try:
-                sys.setprofile(note)
-                item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
-            except Exception:  # what is cut short may fail in any way
-                if name not in watch.took_s:
-                    raise
-            finally:
-                sys.setprofile(None)
-                signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-            if name not in watch.took_s:
-                assert self.failed is None, f"{self.failed} fails without any mutant: {self.why}"
-                watch.took_s[name] = time.process_time() - began
+            sys.setprofile(note)
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+            sys.setprofile(None)
+            watch.took_s[name] = time.process_time() - began
+            assert self.failed is None or watch.took_s[name] > LONG_S, (
+                f"{self.failed} fails without a mutant: {self.why}"
+            )
             self.failed = None
         return watch
 
@@ -150,13 +144,16 @@ class Nest:
         code = compile(mutant.code(), str(path_of(mutant.module)), "exec", dont_inherit=True)
         if tests and _exchanged(mutant, code):
             for test in tests:
+                if os.environ.get("QUICK") and watch.took_s[test] > LONG_S:
+                    break
                 signal.setitimer(signal.ITIMER_VIRTUAL, watch.limit_s(test))
                 items[test].config.hook.pytest_runtest_protocol(item=items[test], nextitem=None)
                 if self.failed:
                     return self.failed
             return SURVIVED
         signal.setitimer(signal.ITIMER_VIRTUAL, MOST_S)
-        return _met_by_imports(mutant, code)
+        long = {test for test, took_s in watch.took_s.items() if took_s > LONG_S} if os.environ.get("QUICK") else set()
+        return _met_by_imports(mutant, code, long)
 
 
 def _exchanged(mutant: Mutant, code: CodeType) -> bool:
@@ -182,7 +179,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(inner)
 
 
-def _met_by_imports(mutant: Mutant, code: CodeType) -> str:
+def _met_by_imports(mutant: Mutant, code: CodeType, long: set[str]) -> str:
     """Import the core and its tests anew, with this code for the mutant's module, and run the tests."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
@@ -198,6 +195,7 @@ def _met_by_imports(mutant: Mutant, code: CodeType) -> str:
     own = [file for file in files if file.stem.startswith(f"test_{mutant.module.removesuffix('_table')}")]
     for some in (own, [file for file in files if file not in own]):
         runner = Nest((), lambda _: None)
+        runner.left_out = long
         runner.pytest_runtestloop = None  # type: ignore[assignment]  # these are run as they are
         status = pytest.main([*ARGUMENTS, *map(str, some)], plugins=[runner]) if some else pytest.ExitCode.OK
         if status != pytest.ExitCode.OK:
