@@ -145,9 +145,7 @@ class Walk:
 
     def walk(self, node: ast.AST, scope: str, *, in_body: bool) -> Iterator[Mutant]:
         for name, value in ast.iter_fields(node):
-            if name in ("annotation", "returns", "decorator_list", "subject") or (
-                name == "func" and isinstance(value, ast.Name)
-            ):
+            if name in ("annotation", "returns", "decorator_list", "subject"):
                 continue
             inside = in_body or (isinstance(node, ast.FunctionDef) and name == "body")
             slots: Any = list(enumerate(value)) if isinstance(value, list) else [(name, value)]
