@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from cloud_mirror.actions import Claim, Draft, ProbeCopy, ReadEntry, Refuse, ToOrigin, WriteEntry
+from cloud_mirror.actions import Claim, Draft, ProbeCopy, ReadEntry, Refuse, ToCopy, ToOrigin, WriteEntry
 from cloud_mirror.entry import Holder
 from cloud_mirror.events import (
     CacheFailed,
@@ -12,24 +12,35 @@ from cloud_mirror.events import (
     ClaimUnknown,
     ClaimWon,
     CopyNotFound,
+    DrainBegun,
     EntryWritten,
+    JobSent,
+    OriginApproved,
     OriginDeclined,
+    ProbeFailed,
     RequestAbandoned,
     RequestDeadlinePassed,
 )
+from cloud_mirror.http_api import Outcome
 from cloud_mirror.reason import Reason
 from cloud_mirror.redirect import step, transition
 from cloud_mirror.redirect_table import Phase, Row
-from tests.core.redirect_world import START, error, pending, present, read
-from tests.core.scripts import Script, play, to
+from tests.core.redirect_world import RULES, START, error, pending, present, read
+from tests.core.scripts import Line, Script, play, to
 from tests.core.test_redirect import (
+    ALONE,
     CHECK,
     FAILING,
     HIT,
     JOINED,
     OUTAGE,
+    QUEUED,
+    RECORDING,
     ROWS,
+    SENDING,
     UNKNOWN,
+    VALIDATING,
+    VALIDATING_ALONE,
     WAIT,
     WAITING,
     failed,
@@ -97,6 +108,12 @@ VARIANTS: dict[str, Script] = {
         *UNKNOWN,
         to(read(pending(Holder.ASKING)), WAIT),
     ),
+    "another's work answers for the claim whose reply was lost": (
+        *UNKNOWN,
+        to(read(pending(Holder.COPYING)), WAIT),
+        to(RequestAbandoned(0)),
+        to(ChangeDue()),
+    ),
     "a copy answers for the claim whose reply was lost": (*UNKNOWN, to(read(present()), say(HIT))),
     "the origin's no answers for the claim whose reply was lost": (
         *UNKNOWN,
@@ -107,6 +124,25 @@ VARIANTS: dict[str, Script] = {
         to(read(replace(error(Reason.DEADLINE, 5.0), reason=None)), say(ToOrigin(Reason.INTERNAL))),
     ),
     "an error that is due by the deadline is waited for": (to(join(0, 2.0), ReadEntry()), to(read(OUTAGE), WAIT)),
+    "who waited for the job is told that the copy was just made": (
+        *SENDING,
+        to(JobSent(), write(QUEUED)),
+        to(EntryWritten(), ReadEntry()),
+        to(read(present(attempt=1)), say(ToCopy("e1", Outcome.COPIED, Reason.JUST_COPIED))),
+    ),
+    "who claims after having waited, and finds a copy then, did not wait for it": (
+        *WAITING,
+        to(ChangeDue(), ReadEntry()),
+        to(read(None), Claim(None, "t-1", 20.0)),
+        to(ClaimUnknown(), ReadEntry()),
+        to(read(present()), say(HIT)),
+    ),
+    "who came while the origin's no was recorded asks anew, and is not told of it at the deadline": (
+        *RECORDING,
+        to(join(1)),
+        to(EntryWritten(), say(Refuse(Reason.ORIGIN_ERROR, 503, 30.0)), ReadEntry()),
+        to(RequestDeadlinePassed(1), say(ToOrigin(Reason.DEADLINE), 1)),
+    ),
     "who cannot wait for an error to be due is told so once": (
         *JOINED,
         to(join(1, 1.0)),
@@ -151,13 +187,23 @@ def test_variant(name: str) -> None:
     play(step, START, VARIANTS[name])
 
 
-def test_the_policy_is_to_fail_and_the_error_is_due_too_late_for_some() -> None:
-    failing = replace(START, rules=FAILING)
-    play(
-        step,
-        failing,
-        (*JOINED, to(join(1, 1.0)), to(read(OUTAGE), say(Refuse(Reason.STORE_UNAVAILABLE, 503), 1), WAIT)),
-    )
+@pytest.mark.parametrize(
+    ("script", "last"),
+    [
+        ((*JOINED, to(join(1, 1.0))), to(read(OUTAGE), say(Refuse(Reason.STORE_UNAVAILABLE, 503), 1), WAIT)),
+        (WAITING, to(DrainBegun(), say(Refuse(Reason.DRAINING, 503)))),
+        (ALONE, to(ProbeFailed(Reason.STORE_DENIED), say(Refuse(Reason.STORE_DENIED, 503)))),
+        (VALIDATING_ALONE, to(OriginApproved(), say(Refuse(Reason.CACHE_UNAVAILABLE, 503)))),
+        (VALIDATING_ALONE, to(OriginDeclined(Reason.ORIGIN_TLS), say(Refuse(Reason.ORIGIN_TLS, 504)))),
+    ],
+)
+def test_the_policy_is_to_fail(script: Script, last: Line) -> None:
+    play(step, replace(START, rules=FAILING), (*script, last))
+
+
+def test_a_no_is_kept_for_as_little_as_the_policy_says() -> None:
+    told = to(GONE, write(failed(Reason.ORIGIN_GONE, 0.5, "", 410)))
+    play(step, replace(START, rules=replace(RULES, negative_s=0.5)), (*VALIDATING, told))
 
 
 @pytest.mark.parametrize("row", [Row.READ_FOR_NOBODY, Row.READ_PRESENT, Row.READ_ERROR, Row.ALONE_FAILED])
