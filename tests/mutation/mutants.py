@@ -16,8 +16,8 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).parents[2]
 CORE: Final = ROOT / "core" / "cloud_mirror"
 SENTENCE_WORDS: Final = 4
-LABELS: Final = ("Phase", "Row", "Stop", "Asking")
-"""Enumerations whose members' texts are only shown: in the diagrams, each word of which a test compares."""
+LABELS: Final = ("Phase", "Row", "Stop", "Slot", "Asking")
+"""Enumerations whose members' texts are only shown; those in the diagrams are compared by a test, each word of them."""
 
 COMPARISONS: Final[dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]]] = {
     ast.Lt: (ast.LtE, ast.GtE),
