@@ -23,7 +23,7 @@ from cloud_mirror.actions import (
     Slot,
 )
 from cloud_mirror.copy import step
-from cloud_mirror.copy_table import State
+from cloud_mirror.copy_table import Phase, State
 from cloud_mirror.entry import Holder
 from cloud_mirror.events import (
     CacheFailed,
@@ -39,6 +39,7 @@ from cloud_mirror.events import (
     EpochRead,
     FetchFailed,
     JobReceived,
+    JobSettled,
     LeaseAcquired,
     LeaseLost,
     OriginDeclined,
@@ -54,6 +55,8 @@ from cloud_mirror.reason import Reason
 from tests.core.copy_scripts import (
     ABORT,
     ACQUIRE,
+    ACQUIRING,
+    CHECKING,
     COPYING,
     CREATING,
     DELETE,
@@ -95,6 +98,8 @@ TOO_LONG = "not copied within worker.max_copy_s"
 PURGED = (to(EpochRead("e2"), DELETE), to(CleanedUp(), Acknowledge()))
 LENIENT = replace(START, rules=replace(RULES, allow_close_delimited=True))
 FOURTH = JobReceived(URL, "e1", 4)
+
+WITHDRAWING: Script = (*PROBING, to(CopyNotFound("e2"), DropEntry(Slot.ENTRY, "w")))
 
 VARIANTS: dict[str, tuple[State, Script]] = {
     "an object without a byte is put": (
@@ -148,6 +153,22 @@ VARIANTS: dict[str, tuple[State, Script]] = {
     "a copy about to expire is renewed beside its entry, which nobody may take": (
         START,
         (*RECEIVED, to(read(present(life_s=600.0)), RENEW)),
+    ),
+    "a lease that the cache will not give is tried for three times": (
+        START,
+        (
+            *ACQUIRING,
+            *(to(CacheFailed(), ReadEntry()), to(read(None), ACQUIRE)) * 2,
+            to(CacheFailed(), ReturnJob("e1", 15.0)),
+        ),
+    ),
+    "a lease that another has by now need not be given up": (
+        START,
+        (*WITHDRAWING, to(EntryRefused(), Acknowledge())),
+    ),
+    "a lease that cannot be given up runs out": (
+        START,
+        (*WITHDRAWING, to(CacheFailed(), Acknowledge())),
     ),
     "a copy that need not be renewed yet is as good as a new one": (
         START,
@@ -430,3 +451,16 @@ VARIANTS: dict[str, tuple[State, Script]] = {
 def test_variant(name: str) -> None:
     state, script = VARIANTS[name]
     play(step, state, script)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        (*CHECKING, to(EpochRead("e1"))),
+        (*CHECKING, to(ProbeFailed(OUTAGE))),
+        (*PROBING, to(LeaseLost()), to(ProbeFailed(OUTAGE))),
+        (*WITHDRAWING, to(EntryWritten(), Acknowledge()), to(JobSettled())),
+    ],
+)
+def test_a_copy_that_owes_nothing_any_more_is_done(script: Script) -> None:
+    assert play(step, START, script).phase is Phase.DONE
