@@ -9,6 +9,7 @@ from cloud_mirror.actions import (
     Acquire,
     CloseOrigin,
     CompleteUpload,
+    CreateUpload,
     DeferJob,
     Draft,
     DropEntry,
@@ -79,6 +80,7 @@ from tests.core.copy_scripts import (
     VERIFYING,
     publish,
     record,
+    upload,
 )
 from tests.core.copy_world import (
     AGEING,
@@ -119,7 +121,12 @@ VARIANTS: dict[str, tuple[State, Script]] = {
     ),
     "parts are as large as the length needs": (
         replace(START, rules=replace(RULES, max_object_bytes=10_000 * 6 * MIB)),
-        (*OPENING, to(OriginOpened(10_000 * 6 * MIB, "", delimited=True), FetchPart(1, 6 * MIB))),
+        (
+            *OPENING,
+            to(OriginOpened(10_000 * 6 * MIB, "", delimited=True), FetchPart(1, 6 * MIB)),
+            to(PartFetched(1, 6 * MIB, 6 * MIB, ended=False), CreateUpload("e1", "mine")),
+            to(UploadCreated("u"), upload(1), FetchPart(2, 6 * MIB)),
+        ),
     ),
     "the policy allows a body that only the connection ends": (
         LENIENT,
