@@ -56,5 +56,5 @@ def _decode_base64(text: str) -> str:
     if not match or len(match[1]) % 4 == 1:
         detail = "The path's last part is neither a percent-encoded URL nor base64."
         raise SourceError(Reason.URL_UNDECODABLE, detail)
-    digits = match[1].translate(str.maketrans("-_", "+/"))
-    return base64.b64decode(digits + "=" * (-len(digits) % 4)).decode("utf-8")
+    digits = text.translate(str.maketrans("-_", "+/"))
+    return base64.b64decode(digits + "==").decode("utf-8")  # more padding than is needed does no harm

@@ -58,7 +58,7 @@ def test_encodings_round_trip(url: str) -> None:
         ("https%3A//example.com/a", "https://example.com/a"),
         ("https:%2F%2Fexample.com/a", "https://example.com/a"),
         ("HTTP:///a", "HTTP://a"),
-        ("s3+HTTP.x-1:/example.com/a", "s3+HTTP.x-1://example.com/a"),
+        ("s3+HTTP.x-1:/example.com/a%2Fb", "s3+HTTP.x-1://example.com/a%2Fb"),
         ("https:/example.com/a,http:///b", "https://example.com/a,http:///b"),
         ("x%3Ahttp://example.com/b%20c", "x:http://example.com/b c"),
     ],

@@ -4,6 +4,7 @@ import argparse
 import ast
 import difflib
 import hashlib
+import os
 import random
 import re
 import sys
@@ -73,6 +74,7 @@ def main() -> int:
         if asked.verbose:
             print(f"{fate.took_s:6.2f} s  {fate.mutant.name}: {fate.end}", flush=True)
 
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what the core's tests do not use only takes time
     nest = Nest(mutants, told)
     status = pytest.main([*ARGUMENTS, TESTS], plugins=[nest])
     if len(nest.fates) < len(mutants):

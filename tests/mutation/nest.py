@@ -29,7 +29,10 @@ from hypothesis import Phase, settings
 from tests.mutation.mutants import CORE, ROOT, Mutant, path_of
 
 TESTS: Final = "tests/core"
-ARGUMENTS: Final = ("-xqs", "--assert=plain", "-pno:cacheprovider", "-pno:cov", "-otimeout=0")
+WITHOUT: Final = ("cacheprovider", "faulthandler", "logging", "threadexception", "unraisableexception", "warnings")
+ARGUMENTS: Final = ("-xqs", "--assert=plain", "-ppytest_timeout", "-otimeout=0", *(f"-pno:{name}" for name in WITHOUT))
+"""A mutant meets thousands of tests: pytest does no more for each than it must."""
+
 LONG_S: Final = 0.25
 """A test that takes longer is met last; which functions it runs is taken from its beginning."""
 
@@ -80,17 +83,12 @@ class Nest:
         self.fates: list[Fate] = []
         self.failed: str | None = None
         self.why = ""
-        self.left_out: set[str] = set()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> None:
         """Once the configuration is read, and before the tests are: no time is spent on making a failure small."""
         settings.register_profile("mutants", derandomize=True, database=None, phases=(Phase.explicit, Phase.generate))
         settings.load_profile("mutants")
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Leave out what is not to be run."""
-        items[:] = [item for item in items if item.nodeid not in self.left_out]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the test that failed."""
@@ -104,7 +102,7 @@ class Nest:
         items = {item.nodeid: item for item in session.items}
         watch = in_fork(lambda: self.watched(items))
         assert isinstance(watch, Watch), watch
-        gc.freeze()
+        gc.freeze()  # so that a fork copies no page only to count references
         for mutant in self.mutants:
             began = time.monotonic()
             tests = watch.tests_of(mutant) if mutant.in_body else []
@@ -144,16 +142,13 @@ class Nest:
         code = compile(mutant.code(), str(path_of(mutant.module)), "exec", dont_inherit=True)
         if tests and _exchanged(mutant, code):
             for test in tests:
-                if os.environ.get("QUICK") and watch.took_s[test] > LONG_S:
-                    break
                 signal.setitimer(signal.ITIMER_VIRTUAL, watch.limit_s(test))
                 items[test].config.hook.pytest_runtest_protocol(item=items[test], nextitem=None)
                 if self.failed:
                     return self.failed
             return SURVIVED
         signal.setitimer(signal.ITIMER_VIRTUAL, MOST_S)
-        long = {test for test, took_s in watch.took_s.items() if took_s > LONG_S} if os.environ.get("QUICK") else set()
-        return _met_by_imports(mutant, code, long)
+        return _met_by_imports(mutant, code)
 
 
 def _exchanged(mutant: Mutant, code: CodeType) -> bool:
@@ -179,7 +174,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(inner)
 
 
-def _met_by_imports(mutant: Mutant, code: CodeType, long: set[str]) -> str:
+def _met_by_imports(mutant: Mutant, code: CodeType) -> str:
     """Import the core and its tests anew, with this code for the mutant's module, and run the tests."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
@@ -195,7 +190,6 @@ def _met_by_imports(mutant: Mutant, code: CodeType, long: set[str]) -> str:
     own = [file for file in files if file.stem.startswith(f"test_{mutant.module.removesuffix('_table')}")]
     for some in (own, [file for file in files if file not in own]):
         runner = Nest((), lambda _: None)
-        runner.left_out = long
         runner.pytest_runtestloop = None  # type: ignore[assignment]  # these are run as they are
         status = pytest.main([*ARGUMENTS, *map(str, some)], plugins=[runner]) if some else pytest.ExitCode.OK
         if status != pytest.ExitCode.OK:
