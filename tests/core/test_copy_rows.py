@@ -100,3 +100,5 @@ def test_a_job_may_rest_for_less_than_a_second() -> None:
     hasty = replace(START, rules=replace(RULES, first_backoff_s=0.5))
     failure = to(OriginDeclined(Reason.ORIGIN_TLS), record(Reason.ORIGIN_TLS, "", 60.5))
     play(step, hasty, (*OPENING, failure, to(EntryWritten(), DeferJob(0.5))))
+    broken = to(FetchFailed(Reason.ORIGIN_BROKE_OFF), record(Reason.ORIGIN_BROKE_OFF, "", 60.5))
+    play(step, hasty, (*TRANSFERRING, broken, to(EntryWritten(), DeferJob(0.5))))
