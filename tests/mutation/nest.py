@@ -3,8 +3,8 @@
 The session collects the core's tests once. A mutant of a function's body is put into a fork of it by exchanging the
 function's code, which every reference to the function then runs; it meets the tests that were seen to run that
 function, the quickest first. Any other mutant (of a table, a default, a class) is met by a fork that imports the core
-and its tests anew, those of the module's own test files first. A mutant is dead when a test fails, or when a test
-takes far longer than it should.
+anew, and runs the module's own test files (for `a.py` and `a_table.py`: `test_a*.py`). A mutant is dead when a test
+fails, or takes far longer than it should.
 """
 
 import gc
@@ -175,7 +175,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _met_by_imports(mutant: Mutant, code: CodeType) -> str:
-    """Import the core and its tests anew, with this code for the mutant's module, and run the tests."""
+    """Import the core anew, with this code for the mutant's module, and run that module's own test files."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
         if file.startswith(f"{ROOT}{os.sep}") and "site-packages" not in file and "mutation" not in name:
@@ -186,15 +186,11 @@ def _met_by_imports(mutant: Mutant, code: CodeType) -> str:
         return code if name == f"cloud_mirror.{mutant.module}" else original(loader, name)
 
     importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[assignment,method-assign]  # for this process alone
-    files = sorted(Path(TESTS).glob("test_*.py"))
-    own = [file for file in files if file.stem.startswith(f"test_{mutant.module.removesuffix('_table')}")]
-    for some in (own, [file for file in files if file not in own]):
-        runner = Nest((), lambda _: None)
-        runner.pytest_runtestloop = None  # type: ignore[assignment]  # these are run as they are
-        status = pytest.main([*ARGUMENTS, *map(str, some)], plugins=[runner]) if some else pytest.ExitCode.OK
-        if status != pytest.ExitCode.OK:
-            return runner.failed or f"{some[0]}: {pytest.ExitCode(status).name}"
-    return SURVIVED
+    files = sorted(map(str, Path(TESTS).glob(f"test_{mutant.module.removesuffix('_table')}*.py")))
+    runner = Nest((), lambda _: None)
+    runner.pytest_runtestloop = None  # type: ignore[assignment]  # these are run as they are
+    status = pytest.main([*ARGUMENTS, *files], plugins=[runner])
+    return SURVIVED if status == pytest.ExitCode.OK else runner.failed or pytest.ExitCode(status).name
 
 
 def in_fork(work: Callable[[], object]) -> object:
