@@ -12,6 +12,7 @@ from tests.mutation.mutants import CORE, Walk, mutants_of
 from tests.mutation.nest import SURVIVED, Fate
 
 ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests" / "core"
 SAMPLE = 100
 
 
@@ -56,6 +57,12 @@ def test_a_name_stands_for_one_mutant() -> None:
     names = [mutant.name for path in CORE.glob("*.py") for mutant in mutants_of(path.stem)]
     assert len(set(names)) == len(names)
     assert listed() <= set(names)
+
+
+def test_every_module_has_tests_of_its_own() -> None:
+    for path in CORE.glob("*.py"):
+        if mutants_of(path.stem):
+            assert list(TESTS.glob(f"test_{path.stem.removesuffix('_table')}*.py")), path.name
 
 
 def test_what_is_not_as_the_page_says_is_told() -> None:
