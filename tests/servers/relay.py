@@ -36,7 +36,7 @@ class _Fault:
 class RedisRelay(ThreadServer):
     """Passes commands and replies on between clients and a Redis server.
 
-    While `deaf`, published messages get lost. A fault strikes the commands that meet its condition: at the request,
+    While `deaf`, published messages get lost; each piece of a reply takes `delay_s`. A fault strikes the commands that meet its condition: at the request,
     before Redis sees the command, or at the reply, once Redis has acted on it.
     """
 
@@ -44,6 +44,7 @@ class RedisRelay(ThreadServer):
         super().__init__("127.0.0.1")
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.deaf = False
+        self.delay_s = 0.0
         self.lost = 0
         self._down = False
         self._faults: list[_Fault] = []
@@ -160,6 +161,8 @@ class RedisRelay(ThreadServer):
                     if fault.hold is None:
                         return
                     await fault.hold.pass_by()
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
                 writer.write(data)
                 await writer.drain()
 

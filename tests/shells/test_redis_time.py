@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 
 import pytest
 
 from cloud_mirror.policy import RedisPolicy
 from cloud_mirror.wire.calls import FailureKind, RedisCommand, RedisReply, TransportFailure
-from tests.servers import DeafRelay, Valkey
-from tests.servers.streams import GONE
+from tests.servers import RedisRelay, Valkey
 from tests.shells.drivers import PATIENCE_S, Shell
 from tests.shells.test_redis_client import paused
 
 PING = RedisCommand(("PING",))
 PONG = RedisReply(b"PONG")
-
-
-class _FarAway(DeafRelay):
-    """Replies take their time."""
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: bool) -> None:
-        with contextlib.suppress(*GONE):
-            while data := await reader.read(65_536):
-                if answers:
-                    await asyncio.sleep(0.1)
-                writer.write(data)
-                await writer.drain()
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +23,8 @@ def few_at_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_who_waits_for_others_has_all_the_time_of_a_command(shell: Shell, cache: Valkey) -> None:
-    with _FarAway(cache.port) as relay, shell.redis(RedisPolicy(relay.url, 1.0)) as client:
+    with RedisRelay(cache.port) as relay, shell.redis(RedisPolicy(relay.url, 1.0)) as client:
+        relay.delay_s = 0.1
         began_s = time.monotonic()
         begun = [client.begin(PING) for _ in range(100)]
         assert [each.result(PATIENCE_S) for each in begun] == [PONG] * 100
