@@ -271,6 +271,16 @@ class DropEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class DropServed:
+    """Delete the entry if clients are sent by it to the copy under `epoch`, and publish. Changes something.
+
+    Answer: `EntryWritten`, `EntryRefused` or `CacheFailed`.
+    """
+
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledge:
     """Delete the job from the queue. Changes something. Answer: `JobSettled`, whatever the queue says."""
 
@@ -314,6 +324,7 @@ CopyAction: TypeAlias = (
     | DeleteCopy
     | WriteEntry
     | DropEntry
+    | DropServed
     | Acknowledge
     | DeferJob
     | ReturnJob
@@ -363,6 +374,7 @@ CHANGING: Final = (
     AbortUpload,
     DeleteCopy,
     DropEntry,
+    DropServed,
     Acknowledge,
     DeferJob,
     ReturnJob,

@@ -8,7 +8,8 @@ written under the worker's own token; so a copy that a purge overtook is neither
 Rules.
  1. `present` is published only for an object that was just confirmed at the store: size, checksum, copy id.
  2. A request to the store that changes something is never cut off: its answer is awaited, then judged.
- 3. A worker that lost its lease leaves the upload alone, unless the epoch is dead: then the key is its own.
+ 3. A worker that lost its lease leaves the upload alone, unless the epoch is dead: then the key is its own. What
+    clients may still be sent to is not deleted: a purge may have failed between the epoch and the entry.
  4. A job is acknowledged only when its outcome is durable, or when it is given up for good.
  5. Only a failure is held against a job. One that another worker sees to, or that a drain broke off, is returned
     as if it had never been delivered.
@@ -33,6 +34,7 @@ from cloud_mirror.actions import (
     DeferJob,
     DeleteCopy,
     DropEntry,
+    DropServed,
     FetchPart,
     KeepLease,
     OpenOrigin,
@@ -129,10 +131,8 @@ def transition(state: State, event: CopyEvent) -> Transition:
             return _on_object(state, event)
         case Phase.VERIFYING, (CopyVerified() | CopyDiffers() | CopyNotFound() | ProbeFailed()):
             return _on_verified(state, event)
-        case Phase.RETRACTING, (EntryWritten() | EntryRefused() | CacheFailed()):
-            return _stop_when_quiet(Row.RETRACTED, state)
         case (
-            (Phase.PUBLISHING | Phase.RECORDING | Phase.REQUEUEING),
+            (Phase.RETRACTING | Phase.PUBLISHING | Phase.RECORDING | Phase.REQUEUEING),
             (EntryWritten() | EntryRefused() | CacheFailed()),
         ):
             return _on_written(state, event)
@@ -140,7 +140,8 @@ def transition(state: State, event: CopyEvent) -> Transition:
             return _on_cleaned(state)
         case Phase.CHECKING_EPOCH, EpochRead(epoch) if epoch != state.epoch:
             # Whatever stands under a dead epoch's key may go, also what a write of unknown outcome may have left there.
-            return _clean_up(Row.EPOCH_DEAD, replace(state, give_up=True, written=True))
+            dead = replace(state, give_up=True, written=True)
+            return _move(Row.EPOCH_DEAD, dead, Phase.RETRACTING, DropServed(state.epoch))
         case Phase.CHECKING_EPOCH, (EpochRead() | ProbeFailed()):
             return Transition(Row.EPOCH_ALIVE, replace(state, phase=Phase.DONE), ())
         case Phase.SETTLING, JobSettled():
@@ -161,7 +162,7 @@ def _on_read(state: State, read: EntryRead) -> Transition:
         verified = -AHEAD_S <= read.redis_time_s - (entry.verified_at_s or 0.0) < rules.verify_s
         if life_s > rules.refresh_margin_s and verified:
             return _settle(Row.READ_PRESENT, state, Acknowledge())
-        return _acquire(Row.READ_AGEING, replace(state, wanted=True, slot=Slot.RENEWAL, served=entry.token))
+        return _acquire(Row.READ_AGEING, replace(state, wanted=True, slot=Slot.RENEWAL))
     wanted = entry is not None and entry.status is Status.PENDING
     return _acquire(Row.READ_VACANT, replace(state, wanted=wanted, slot=Slot.ENTRY))
 
@@ -285,7 +286,7 @@ def _on_verified(state: State, event: CopyVerified | CopyDiffers | CopyNotFound 
         case CopyDiffers(own=True, detail=detail):
             wrong = replace(state, fault=Reason.CHECKSUM_MISMATCH, detail=detail)
             if state.slot is Slot.RENEWAL:  # clients are being sent to it: no more of them before it goes
-                return _move(Row.VERIFY_WRONG, wrong, Phase.RETRACTING, DropEntry(Slot.ENTRY, state.served))
+                return _move(Row.VERIFY_WRONG, wrong, Phase.RETRACTING, DropServed(state.epoch))
             return _stop_when_quiet(Row.VERIFY_WRONG, wrong)
         case CopyDiffers() if state.upload_id:
             other = replace(state, written=False)
@@ -306,6 +307,10 @@ def _publish(row: Row, state: State, copy: FoundCopy) -> Transition:
 def _on_written(state: State, event: EntryWritten | EntryRefused | CacheFailed) -> Transition:
     """A write under this worker's own token is over."""
     match state.phase, event:
+        case Phase.RETRACTING, CacheFailed() if state.give_up:  # clients may be sent there still: it stays
+            return _clean_up(Row.RETRACTED, replace(state, written=False))
+        case Phase.RETRACTING, _:
+            return _clean_up(Row.RETRACTED, state) if state.give_up else _stop_when_quiet(Row.RETRACTED, state)
         case Phase.REQUEUEING, _:
             return _return(Row.REQUEUED, state, 0.0)
         case phase, EntryRefused():

@@ -87,7 +87,7 @@ class Row(enum.Enum):
     WRITE_FAILED = "putting, completing: the store refused the object"
     VERIFIED = "verifying: it is there, and right"
     VERIFY_WRONG = "verifying: it is there, and wrong"
-    RETRACTED = "retracting: the entry is dropped, or was not"
+    RETRACTED = "retracting: no client is sent to it any more, or that cannot be told"
     VERIFY_OTHER = "verifying: another's is there"
     VERIFY_MISSING = "verifying: it is not there"
     VERIFY_FAILED = "verifying: denied or unavailable"
@@ -149,7 +149,6 @@ class State:
     job_epoch: str = ""
     attempt: int = 1
     slot: Slot = Slot.ENTRY
-    served: str = ""  # the token of the present entry that is being renewed
     tries: int = 0  # how often it was tried to acquire the lease
     wanted: bool = False  # whether somebody was waiting for the copy when it was acquired
     epoch: str = ""

@@ -10,7 +10,7 @@ from cloud_mirror.actions import (
     CreateUpload,
     DeleteCopy,
     Draft,
-    DropEntry,
+    DropServed,
     FetchPart,
     KeepLease,
     OpenOrigin,
@@ -119,5 +119,5 @@ RENEWED_WRONG: Script = (
     *TRANSFERRING[len(OPENING) :],
     to(WHOLE, PutCopy("e1", "mine")),
     to(CopyWritten(), VERIFY),
-    to(CopyDiffers(own=True, detail="size"), DropEntry(Slot.ENTRY, "o")),
+    to(CopyDiffers(own=True, detail="size"), DropServed("e1")),
 )

@@ -17,6 +17,7 @@ from cloud_mirror.actions import (
     DeferJob,
     DeleteCopy,
     DropEntry,
+    DropServed,
     FetchPart,
     KeepLease,
     OpenOrigin,
@@ -189,7 +190,7 @@ def answers(state: State, action: CopyAction) -> tuple[CopyEvent, ...]:  # one f
             return (EpochRead("e1"), EpochRead("e2"), EpochRead("e3"), ProbeFailed(Reason.STORE_UNAVAILABLE))
         case AbortUpload() | DeleteCopy():
             return (CleanedUp(),)
-        case WriteEntry() | DropEntry():
+        case WriteEntry() | DropEntry() | DropServed():
             return WRITTEN
         case Acknowledge() | DeferJob() | ReturnJob():
             return (JobSettled(),)
@@ -212,7 +213,16 @@ ONE_OF_EACH: tuple[CopyAction, ...] = (
     Acknowledge(),
 )
 CHANGES_SOMETHING = (
-    Acquire | PutCopy | CreateUpload | UploadPart | CompleteUpload | AbortUpload | DeleteCopy | WriteEntry | DropEntry
+    Acquire
+    | PutCopy
+    | CreateUpload
+    | UploadPart
+    | CompleteUpload
+    | AbortUpload
+    | DeleteCopy
+    | WriteEntry
+    | DropEntry
+    | DropServed
 )
 DECISIVE = operator.attrgetter(
     *(each.name for each in fields(State) if each.name not in ("rules", "tries", "detail", "status", "retry_after_s"))
@@ -232,6 +242,7 @@ class Copying:
     drained: bool = False
     overdue: bool = False
     dead: bool = False  # the epoch was read, and differs
+    served: bool = True  # clients may be sent to the copy, for all that is known
     confirmed: bool = False  # the store has said that a right copy is there
     settled: bool = False  # the outcome is durable
     fetched: tuple[int, ...] = ()  # parts that hold bytes
@@ -289,6 +300,8 @@ class Copying:
                 self.settled = entry.status is Status.PRESENT or entry.reason in PERMANENT
             case WriteEntry(), EntryRefused():
                 self.lost = True
+            case DropServed(), _:
+                self.served = isinstance(event, CacheFailed)
             case DropEntry(token=token), _ if token == self.state.token:
                 self.settled = True
             case ReadEpoch(), EpochRead(epoch=epoch):
@@ -320,6 +333,8 @@ class Copying:
                 assert len(self.fetched) <= 1
             case AbortUpload() | DeleteCopy():
                 assert not self.lost or self.dead, "the lease is lost, and it may be another's by now"
+                gone = isinstance(action, AbortUpload) or not self.dead or self.served is False
+                assert gone, "a copy that clients may be sent to is deleted"
             case WriteEntry(draft, token):
                 assert token == draft.entry.token == self.state.token
                 assert draft.life_s > 0
@@ -341,7 +356,16 @@ class Copying:
     def key(self) -> object:
         """What tells one situation from another."""
         tries = 0 if self.holding else self.state.tries
-        flags = (self.holding, self.lost, self.drained, self.dead, self.confirmed, self.settled, self.ended)
+        flags = (
+            self.holding,
+            self.lost,
+            self.drained,
+            self.dead,
+            self.served,
+            self.confirmed,
+            self.settled,
+            self.ended,
+        )
         return (DECISIVE(self.state), tries, frozenset(self.asked), flags, self.fetched, frozenset(self.uploaded))
 
 

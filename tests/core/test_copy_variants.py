@@ -11,6 +11,7 @@ from cloud_mirror.actions import (
     CompleteUpload,
     DeferJob,
     Draft,
+    DropServed,
     FetchPart,
     KeepLease,
     OpenOrigin,
@@ -90,7 +91,7 @@ from tests.core.copy_world import (
 from tests.core.scripts import Script, play, to
 
 TOO_LONG = "not copied within worker.max_copy_s"
-PURGED = (to(EpochRead("e2"), DELETE), to(CleanedUp(), Acknowledge()))
+PURGED = (to(EpochRead("e2"), DropServed("e1")), to(EntryRefused(), DELETE), to(CleanedUp(), Acknowledge()))
 LENIENT = replace(START, rules=replace(RULES, allow_close_delimited=True))
 FOURTH = JobReceived(URL, "e1", 4)
 
@@ -306,8 +307,21 @@ VARIANTS: dict[str, tuple[State, Script]] = {
             to(LeaseLost(), CloseOrigin()),
             to(FetchFailed(Reason.ORIGIN_BROKE_OFF)),
             to(PartUploaded(1), ReadEpoch()),
-            to(EpochRead("e2"), ABORT),
+            to(EpochRead("e2"), DropServed("e1")),
+            to(EntryWritten(), ABORT),
             to(CleanedUp(), DELETE),
+            to(CleanedUp(), Acknowledge()),
+        ),
+    ),
+    "the lease is lost to a purge, and whom the entry sends where cannot be told: the copy is left": (
+        START,
+        (
+            *UPLOADING,
+            to(LeaseLost(), CloseOrigin()),
+            to(FetchFailed(Reason.ORIGIN_BROKE_OFF)),
+            to(PartUploaded(1), ReadEpoch()),
+            to(EpochRead("e2"), DropServed("e1")),
+            to(CacheFailed(), ABORT),
             to(CleanedUp(), Acknowledge()),
         ),
     ),

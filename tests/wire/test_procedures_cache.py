@@ -19,7 +19,7 @@ from cloud_mirror.events import (
 )
 from cloud_mirror.lease import LeaseRenewed
 from cloud_mirror.reason import Reason
-from cloud_mirror.wire.calls import Procedure, RedisRefusal
+from cloud_mirror.wire.calls import Procedure, RedisCommand, RedisRefusal
 from cloud_mirror.wire.procedures import cache
 from tests.wire.pools import BROKEN, SERVICES, URL, Script, scripted, written
 
@@ -38,12 +38,20 @@ def test_reading() -> None:
 
 
 def test_garbage_is_removed_and_read_as_nothing() -> None:
-    script = Script(scripted(fields=FIELDS | {"since": "x"}), scripted())
+    garbled = scripted(fields=FIELDS | {"since": "x"})
+    script = Script(garbled, garbled)
     assert script.run(cache.read_entry(SERVICES, URL)) == EntryRead(None, 1000.5, 0.0, 7, 100.0)
-    assert script.said == ["read entry if any", "drop entry if any"]
+    assert script.said == ["read entry if any", "drop entry if unchanged"]
+    assert isinstance(script.calls[1], RedisCommand)
+    assert list(script.calls[1].words[12:]) == garbled.value[3:]
     for silent in (BROKEN, RedisRefusal("LOADING")):
         script = Script(scripted(fields=FIELDS | {"since": "x"}), silent)
         assert isinstance(script.run(cache.read_entry(SERVICES, URL)), CacheFailed)
+
+
+def test_an_entry_that_took_the_place_of_garbage_is_what_was_read() -> None:
+    script = Script(scripted(fields=FIELDS | {"since": "x"}), scripted(False, fields=FIELDS))
+    assert script.run(cache.read_entry(SERVICES, URL)) == EntryRead(FOUND, 1000.5, 5.0, 7, 100.0)
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ def test_garbage_is_removed_and_stands_in_nobodys_way(
     for command in commands:
         cache.client.execute_command(*command)
     found = read(cache)
-    assert (found.entry, found.life_left_s, found.garbage) == (None, 0.0, False)
+    assert (found.entry, found.life_left_s, found.garbage) == (None, 0.0, ())
     assert cache.life_ms(KEY) == -2
     for command in commands:
         cache.client.execute_command(*command)
@@ -262,6 +262,19 @@ def test_what_only_looks_like_an_entry_is_called_garbage(cache: Cache, fields: t
     assert found.entry is None
     assert found.garbage
     assert found.life_left_s > 0
+
+
+def test_garbage_is_dropped_only_as_it_was_found(cache: Cache) -> None:
+    put(cache, STATES["queued"])
+    cache.client.hset(KEY, "since", b"\xff")
+    garbage = read(cache).garbage
+    assert did(drive(redis.write(KEY, KEY, Change("any"), DRAFT), cache.perform))
+    assert not did(drive(redis.drop_garbage(KEY, garbage), cache.perform))
+    assert cache.fields(KEY)["token"] == "new"
+    cache.client.hset(KEY, "since", b"\xff")
+    assert did(drive(redis.drop_garbage(KEY, read(cache).garbage), cache.perform))
+    assert cache.fields(KEY) == {}
+    assert not did(drive(redis.drop_garbage(KEY, garbage), cache.perform))
 
 
 def test_binary_in_a_text_field_does_no_harm(cache: Cache) -> None:
@@ -337,7 +350,7 @@ def test_a_reply_that_makes_no_sense_is_a_cache_that_cannot_be_asked(value: obje
 
 def test_a_reply_of_odd_words_holds_no_entry() -> None:
     found = drive(redis.read(KEY), lambda _: RedisReply([0, b"1.5", -2, 7, None, [b"x"], b"y"]))
-    assert found == Found(False, 1.5, 0.0, None, True)
+    assert found == Found(False, 1.5, 0.0, None, (b"y",))
 
 
 def test_refusals_and_failures_are_told_apart() -> None:

@@ -25,7 +25,7 @@ TOKENS = st.sampled_from(["t1", "t2", "t3"])
 EPOCHS = st.sampled_from(["", "e1", "e2"])
 KEYS = st.sampled_from([KEY, RENEWAL])
 CONDITIONS = st.sampled_from(
-    ["any", "vacant", "same", "held", "takeable", "idle", "renewable", "other-epoch", "no such condition"]
+    ["any", "vacant", "same", "held", "takeable", "idle", "renewable", "other-epoch", "served", "no such"]
 )
 ENTRIES = st.one_of(
     st.builds(lambda t, h, e: Entry(Status.PENDING, t, URL, h, epoch=e), TOKENS, st.sampled_from(Holder), EPOCHS),
@@ -56,6 +56,8 @@ def holds(entry: Entry | None, change: Change) -> bool:
             return entry is None or entry.status is Status.ERROR or entry.pending(Holder.QUEUED)
         case "renewable":
             return not copying
+        case "served":
+            return entry is not None and entry.status is Status.PRESENT and entry.epoch == change.token
         case "other-epoch":
             return entry is not None and entry.epoch not in ("", change.token)
     return False

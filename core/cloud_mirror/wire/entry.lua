@@ -3,13 +3,14 @@
 -- KEYS[1]  the entry that is read and compared
 -- KEYS[2]  the entry that is written or deleted (the same, but for what a renewal publishes)
 -- ARGV[1]  what to do: read | write | touch | drop
--- ARGV[2]  on what condition: any | vacant | same | held | takeable | idle | renewable | other-epoch
--- ARGV[3]  the token (or, for other-epoch, the epoch) to compare with
+-- ARGV[2]  on what condition: any | vacant | same | held | takeable | idle | renewable | other-epoch |
+--          served | unchanged
+-- ARGV[3]  the token (or, for other-epoch and served, the epoch) to compare with
 -- ARGV[4]  the status to compare with (for same)
 -- ARGV[5]  time to live of what is written, in milliseconds
 -- ARGV[6]  the channel on which to publish the change, or "" for none
 -- ARGV[7]  the key to publish
--- ARGV[8…] fields and values; where a field holds a time, "+N" is the moment N seconds from now by this server's clock
+-- ARGV[8…] fields and values to write, or (for unchanged) all that are there to compare with; where a field holds a time, "+N" is the moment N seconds from now by this server's clock
 --
 -- Returns {done (0 or 1), now in seconds, PTTL of KEYS[1], field, value, …}, as KEYS[1] was found.
 
@@ -50,6 +51,12 @@ elseif condition == 'renewable' then
   holds = not copying
 elseif condition == 'other-epoch' then
   holds = entry and entry.epoch and entry.epoch ~= token
+elseif condition == 'served' then
+  holds = entry and entry.status == 'present' and entry.epoch == token
+elseif condition == 'unchanged' then
+  local there = entry and redis.call('HGETALL', KEYS[1]) or {}
+  holds = entry and #there == #ARGV - 7
+  for i = 1, #there do holds = holds and there[i] == ARGV[7 + i] end
 end
 
 local clock = redis.call('TIME')

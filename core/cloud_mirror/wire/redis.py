@@ -29,14 +29,14 @@ _TIME: Final = re.compile(rb"[0-9]{1,12}\.[0-9]{1,9}\Z")
 class Found:
     """What the script answered: whether it did as asked, and the entry as it was before.
 
-    `redis_time_s` and `life_left_s` are in seconds; `garbage` says that something is there that is no entry.
+    `redis_time_s` and `life_left_s` are in seconds; `garbage` is what is there and is no entry: fields and values.
     """
 
     done: bool
     redis_time_s: float
     life_left_s: float
     entry: Entry | None
-    garbage: bool
+    garbage: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,11 @@ def drop(key: str, change: Change) -> Procedure[Found | Unavailable]:
     return run((key, key), ("drop", *_condition(change, 0.0)))
 
 
+def drop_garbage(key: str, garbage: tuple[bytes, ...]) -> Procedure[Found | Unavailable]:
+    """Delete what is no entry, if it is there still as it was found: somebody may have written an entry meanwhile."""
+    return run((key, key), ("drop", *_condition(Change("unchanged"), 0.0), *garbage))
+
+
 def _sendable(text: str) -> str:
     """The text without halves of surrogate pairs, which some clients make of bytes that are not UTF-8 (PEP 383)."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -119,7 +124,7 @@ def _condition(change: Change, life_s: float) -> tuple[str, ...]:
     return (change.condition, change.token, change.status, str(life_ms), change.channel, change.notice)
 
 
-def run(keys: tuple[str, str], arguments: tuple[str, ...]) -> Procedure[Found | Unavailable]:
+def run(keys: tuple[str, str], arguments: tuple[str | bytes, ...]) -> Procedure[Found | Unavailable]:
     """Run the script, loading it where Redis does not have it."""
     words = ("2", *keys, *arguments)
     reply = yield RedisCommand(("EVALSHA", SCRIPT_SHA1, *words))
@@ -141,5 +146,6 @@ def _read_reply(value: object) -> Found | Unavailable:
             texts = [word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word) for word in rest]
             fields = dict(zip(texts[::2], texts[1::2], strict=True))
             entry = from_fields(fields)
-            return Found(done == 1, float(now), max(0, life_ms) / 1000, entry, bool(fields) and entry is None)
+            garbage = tuple(word for word in rest if isinstance(word, bytes)) if entry is None else ()
+            return Found(done == 1, float(now), max(0, life_ms) / 1000, entry, garbage)
     return Unavailable("the script's reply makes no sense", sent=True)

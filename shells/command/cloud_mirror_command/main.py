@@ -209,6 +209,23 @@ def demo(
     raise typer.Exit(show.run(shell, once=once))
 
 
+@app.command()
+def simulate(
+    seeds: Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="How many seeds to run.")] = 500,
+    first: Annotated[int, typer.Option("--from", metavar="S", min=0, help="The first of them.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="S", min=0, help="Run this one again, and print its trace.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", metavar="N", min=1, help="In so many processes; else one for each core.")
+    ] = None,
+) -> None:
+    """Run the mirror in a virtual world where things go wrong; end with 1 if an invariant does not hold."""
+    from cloud_mirror_command import simulate as simulation
+
+    raise typer.Exit(simulation.many(first, seeds, jobs) if seed is None else simulation.replay(seed))
+
+
 def main() -> None:
     """The entry point."""
     app()

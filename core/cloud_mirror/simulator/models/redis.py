@@ -109,7 +109,10 @@ class RedisModel:
         clock_s = now_s + self._offset_s
         now_ms = int(clock_s * 1000)
         entry = self._sound(key, now_ms)
-        holds = _holds(entry, condition, token.encode(), status.encode())
+        if condition == "unchanged":
+            holds = entry is not None and entry.fields == tuple(cast(list[bytes], fields))
+        else:
+            holds = _holds(entry, condition, token.encode(), status.encode())
         found: list[object] = [1 if holds else 0, b"%.6f" % clock_s, -2]
         if entry is not None:
             assert entry.fields is not None
@@ -240,6 +243,8 @@ def _holds(entry: Value | None, condition: str, token: bytes, status: bytes) -> 
             )
         case "renewable":
             return entry is None or not _copying(entry)
+        case "served":
+            return entry is not None and entry.status == b"present" and entry.epoch == token
         case "other-epoch":
             return entry is not None and entry.epoch is not None and entry.epoch != token
     return False

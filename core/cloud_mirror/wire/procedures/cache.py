@@ -36,18 +36,20 @@ def told(services: PoolServices, url: str, condition: str, token: str = "", stat
 
 
 def read_entry(services: PoolServices, url: str) -> Procedure[EntryRead | CacheFailed]:
-    """Read the entry. What is there and is no entry is removed, so that it can be claimed."""
+    """Read the entry. What is there and is no entry is removed, so that it can be claimed.
+
+    What somebody has written since that garbage was read stays, and is what was read.
+    """
     key = entry_key(services, url, Slot.ENTRY)
     sequence = (yield GetNoticeSequence(key)).sequence
     found = yield from redis.read(key)
     if isinstance(found, redis.Found) and found.garbage:
-        found = yield from redis.drop(key, Change("any"))
-        if isinstance(found, redis.Found):
-            found = redis.Found(True, found.redis_time_s, 0.0, None, False)
+        found = yield from redis.drop_garbage(key, found.garbage)
     if isinstance(found, Unavailable):
         return CacheFailed(found.detail)
     now_s = (yield GetMonotonicTime()).now_s
-    return EntryRead(found.entry, found.redis_time_s, found.life_left_s, sequence, now_s)
+    life_left_s = 0.0 if found.entry is None else found.life_left_s
+    return EntryRead(found.entry, found.redis_time_s, life_left_s, sequence, now_s)
 
 
 def claim(services: PoolServices, url: str, action: Claim) -> Procedure[ClaimWon | ClaimLost | ClaimUnknown]:
@@ -79,6 +81,12 @@ def drop_entry(
 ) -> Procedure[EntryWritten | EntryRefused | CacheFailed]:
     """Delete what `token` holds."""
     found = yield from redis.drop(entry_key(services, url, slot), told(services, url, "held", token))
+    return _written(found)
+
+
+def drop_served(services: PoolServices, url: str, epoch: str) -> Procedure[EntryWritten | EntryRefused | CacheFailed]:
+    """Delete an entry by which clients are sent to the copy under that epoch."""
+    found = yield from redis.drop(entry_key(services, url, Slot.ENTRY), told(services, url, "served", epoch))
     return _written(found)
 
 

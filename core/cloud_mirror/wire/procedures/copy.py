@@ -14,6 +14,7 @@ from cloud_mirror.actions import (
     DeferJob,
     DeleteCopy,
     DropEntry,
+    DropServed,
     FetchPart,
     OpenOrigin,
     ProbeCopy,
@@ -75,6 +76,8 @@ def perform(services: PoolServices, cargo: Cargo, action: CopyAction) -> Procedu
             return (yield from cache.write_entry(services, url, draft, token, slot))
         case DropEntry(slot, token):
             return (yield from cache.drop_entry(services, url, token, slot))
+        case DropServed(epoch):
+            return (yield from cache.drop_served(services, url, epoch))
         case ProbeCopy():
             return (yield from store.probe_copy(services, url))
         case ReadEpoch():

@@ -1,0 +1,103 @@
+"""What was seen from outside: when which copy stood, what was purged, sent, told. Checkers rest on it and the models.
+
+Nothing here comes from inside the code under test. What a body is worth is known from the origins alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+Place: TypeAlias = tuple[str, str]
+"""A pool and a URL, or a pool and an object's key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """One object under one key: from when to when, with the origin's version of its bytes (None: no complete body)."""
+
+    since_s: float
+    expires_s: float
+    version: int | None
+    gone_s: float | None = None
+
+    def stood(self, from_s: float, to_s: float) -> bool:
+        """Whether it stood, whole and with time left, at some moment between those."""
+        end_s = self.expires_s if self.gone_s is None else min(self.gone_s, self.expires_s)
+        return self.version is not None and self.since_s <= to_s and from_s < end_s
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """A purge: the origin's version that began with it; when it was over, and whether it said that it holds."""
+
+    began_s: float
+    version: int
+    ended_s: float | None = None
+    done: bool = False
+
+    def overlaps(self, from_s: float, to_s: float) -> bool:
+        """Whether it was under way at some moment between those. One that failed may have left anything half-way."""
+        return self.began_s <= to_s and (self.ended_s is None or from_s <= self.ended_s)
+
+
+class History:
+    """One run's. Places are a pool and a URL, or a pool and an object's key."""
+
+    def __init__(self) -> None:
+        self.lies: list[float] = []  # when Redis brought something back, or invented it
+        self.clock_back_s = 0.0  # by how much Redis's clock was set back at most
+        self.stands: dict[Place, list[Stand]] = {}  # by pool and key
+        self.keys: dict[Place, set[str]] = {}  # the keys under which a URL's copies stood
+        self.purges: dict[Place, list[Purge]] = {}
+        self.sent: dict[Place, list[float]] = {}  # when messages for a URL came into a queue
+        self.errors: dict[Place, list[float]] = {}  # when a lasting error was written
+        self.owners: dict[Place, str] = {}  # whose a Redis key or an object's key is
+        self.garbled: set[tuple[str, str]] = set()  # Redis keys and tokens of entries that were garbled
+
+    def lied_between(self, from_s: float, to_s: float) -> bool:
+        """Whether Redis lied at some moment between those."""
+        return any(from_s <= moment_s <= to_s for moment_s in self.lies)
+
+    def put(self, pool: str, key: str, url: str, stand: Stand) -> None:
+        """An object was made."""
+        self.remove(pool, key, stand.since_s)
+        self.stands.setdefault((pool, key), []).append(stand)
+        self.keys.setdefault((pool, url), set()).add(key)
+
+    def remove(self, pool: str, key: str, now_s: float) -> None:
+        """An object went."""
+        stands = self.stands.get((pool, key))
+        if stands and stands[-1].gone_s is None:
+            stands[-1] = replace(stands[-1], gone_s=now_s)
+
+    def end_purge(self, pool: str, url: str, began_s: float, ended_s: float, done: bool) -> bool:
+        """The purge that began then is over; False where that was known."""
+        purges = self.purges[pool, url]
+        for number, purge in enumerate(purges):
+            if purge.began_s == began_s and purge.ended_s is None:
+                purges[number] = replace(purge, ended_s=ended_s, done=done)
+                return True
+        return False
+
+    def stood(self, pool: str, key: str, from_s: float, to_s: float) -> Stand | None:
+        """The latest whole copy that stood under a key at some moment between those."""
+        stands = self.stands.get((pool, key), ())
+        return next((each for each in reversed(stands) if each.stood(from_s, to_s)), None)
+
+    def copy_stood(self, pool: str, url: str, from_s: float, to_s: float) -> bool:
+        """Whether any whole copy of a URL did, under whatever key."""
+        return any(self.stood(pool, key, from_s, to_s) for key in self.keys.get((pool, url), ()))
+
+    def purged_between(self, pool: str, url: str, from_s: float, to_s: float) -> bool:
+        """Whether a purge of the URL was under way at some moment between those."""
+        return any(purge.overlaps(from_s, to_s) for purge in self.purges.get((pool, url), ()))
+
+    def newest_due(self, pool: str, url: str, by_s: float) -> int:
+        """The oldest version of the origin's that may be served to who asks at a moment, by the purges before it."""
+        due = [
+            purge.version
+            for purge in self.purges.get((pool, url), ())
+            if purge.done and purge.ended_s is not None and purge.ended_s <= by_s
+        ]
+        return max(due, default=0)

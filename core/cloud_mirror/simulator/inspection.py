@@ -1,0 +1,287 @@
+"""Looks on while a run goes by, keeps its history, and asks every invariant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cloud_mirror import keys
+from cloud_mirror.actions import ToCopy
+from cloud_mirror.http_api import Answer
+from cloud_mirror.purge import State as PurgeState
+from cloud_mirror.reason import PERMANENT
+from cloud_mirror.simulator import invariants
+from cloud_mirror.simulator.agenda import START_S, Agenda
+from cloud_mirror.simulator.engine import Role, Task
+from cloud_mirror.simulator.faults import Weather
+from cloud_mirror.simulator.fleet import Asked, Process
+from cloud_mirror.simulator.history import History, Purge, Stand
+from cloud_mirror.simulator.invariants import Move, Told
+from cloud_mirror.simulator.models import Executed
+from cloud_mirror.simulator.network import HIDDEN, Network, Services
+from cloud_mirror.simulator.settings import HOSTS, Settings
+from cloud_mirror.wire.calls import HttpReply, HttpRequest, RedisReply
+from cloud_mirror.wire.services import PoolServices
+
+SECRETS: Final = (HIDDEN, "Traceback", "upload-", "put-")
+_LASTING: Final = frozenset(reason.code for reason in PERMANENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An invariant that did not hold: its name, when (in seconds from the run's beginning), and what was seen."""
+
+    invariant: str
+    at_s: float
+    what: str
+
+
+class Inspection:
+    """One run's: the `Inspector` of its network, and more."""
+
+    def __init__(  # it looks at everything there is
+        self,
+        settings: Settings,
+        agenda: Agenda,
+        weather: Weather,
+        network: Network,
+        services: Services,
+        pools: dict[str, PoolServices],
+    ) -> None:
+        self.history = History()
+        self.violations: list[Violation] = []
+        self.trace: Callable[[str], None] | None = None
+        self.finals: dict[str, str] = {source.url: source.url for source in settings.sources}
+        """Where each URL's bytes are in the end, behind its redirects."""
+        self._settings = settings
+        self._agenda = agenda
+        self._weather = weather
+        self._network = network
+        self._services = services
+        self._pools = pools
+        self._renewed: dict[str, float] = {}  # by token: when its holder was last heard of
+        self._dead: dict[str, float] = {}  # by token: since when its holder is dead
+        self._deleting: tuple[str, str] | None = None
+
+    def report(self, invariant: str, wrong: str) -> None:
+        """Note a violation, if it is one."""
+        if wrong:
+            self.violations.append(Violation(invariant, self._agenda.now_s - START_S, wrong))
+            self.say(f"VIOLATION of {invariant}: {wrong}")
+
+    def say(self, line: str) -> None:
+        """Write into the trace, if one is kept."""
+        if self.trace is not None:
+            self.trace(line)
+
+    # The origin.
+
+    def opening(self, task: Task, request: HttpRequest) -> None:
+        """An origin is contacted."""
+        self.say(f"{_who(task)} {request.method} {request.url}")
+        self.report("allowed-place", invariants.allowed_place(request.scheme, request.host, HOSTS))
+        if task.role is Role.COPY and request.method == "GET":
+            pool, now_s = task.pool, self._agenda.now_s
+            others = {
+                id(body.task)
+                for body in self._network.bodies.values()
+                if body.whole and body.task is not task and (body.task.pool, body.task.url) == (pool, task.url)
+            }
+            left_s = self._pools[pool].pool.refresh_margin_s + 1.0
+            epoch = self.epoch_of(pool, task.url)
+            stand = self.history.stood(pool, keys.object_key(task.url, epoch), now_s, now_s)
+            purges = len(self.history.purges.get((pool, task.url), ()))
+            needless = stand is not None and stand.expires_s - now_s > left_s
+            self.report("one-copy", invariants.one_copy(len(others), self._weather.total, purges, needless))
+
+    # Redis.
+
+    def script(self, task: Task, words: tuple[str | bytes, ...], executed: Executed) -> None:
+        """Redis carried a command out."""
+        reply = executed.reply
+        if not isinstance(reply, RedisReply) or not isinstance(reply.value, list):
+            return
+        done, _, _, *found = reply.value
+        key, target, operation, fields = str(words[3]), str(words[4]), words[5], _named(found)
+        if self.trace is not None:
+            state = b" ".join(fields.get(name, b"") for name in (b"status", b"holder", b"token")).decode(
+                "ascii", "replace"
+            )
+            status = [
+                str(words[n + 1]) for n in range(12, len(words) - 1, 2) if words[n] in ("status", "holder", "reason")
+            ]
+            self.say(
+                f"{_who(task)} redis {operation!s} {key[-12:]} if {words[6]!s} {words[7]!s} {' '.join(status)}: "
+                f"{'done' if done else 'refused'}, was [{state}]"
+            )
+        token, status_was = fields.get(b"token", b"").decode("ascii", "replace"), fields.get(b"status")
+        if status_was == b"pending" and token in self._dead and fields.get(b"holder") == b"copying":
+            self._look_at_dead(token)
+        if operation == "read" or not done:
+            return
+        now_s = self._agenda.now_s
+        for each in {key, target}:
+            if task.url:
+                self.report(
+                    "keys-distinct", invariants.keys_distinct(self.history, "redis", each, f"{task.pool} {task.url}")
+                )
+        if status_was == b"pending" and (key, token) not in self.history.garbled:
+            move = Move(token, fields.get(b"holder", b"").decode("ascii", "replace"), task.role.value, task.names, key)
+            self.report("holder-alone", invariants.holder_alone(move))
+        for name in task.names:
+            self._renewed[name] = now_s
+        written = [str(word) for word in words[12:]] if operation == "write" else []
+        if "reason" in written and written[written.index("reason") + 1] in _LASTING:
+            self.history.errors.setdefault((task.pool, task.url), []).append(now_s)
+
+    def _look_at_dead(self, token: str) -> None:
+        wrong = invariants.lease_frees(
+            self._dead[token],
+            self._renewed.get(token, 0.0),
+            self._settings.policy.worker.lease_s,
+            self.history.clock_back_s,
+            self._agenda.now_s,
+        )
+        self.report("lease-frees", wrong)
+
+    # The stores.
+
+    def epoch_of(self, pool: str, url: str) -> str:
+        """The URL's epoch, as the store has it."""
+        store = next(store for name, store in self._services.stores.values() if name == pool)
+        found = store.find(keys.epoch_key(url))
+        return keys.FIRST_EPOCH if found is None else found.body.decode()
+
+    def stored(self, task: Task, pool: str, request: HttpRequest, reply: HttpReply) -> None:
+        """A store answered, and did what it answered."""
+        operation, key, now_s = request.headers[0][1], request.target[1:], self._agenda.now_s
+        if self.trace is not None:
+            self.say(f"{_who(task)} store {operation} {key[67:] or key}: {reply.status}")
+        if reply.status >= 300:
+            return
+        if operation == "DeleteObject":
+            self.history.remove(pool, key, now_s)
+        if operation not in ("PutObject", "CompleteUpload"):
+            return
+        url = task.url
+        if key.startswith("dead/"):
+            return
+        self.report("keys-distinct", invariants.keys_distinct(self.history, pool, key, url))
+        if key.startswith("purged/"):
+            return
+        store = self._services.stores[request.host][1]
+        found = store.find(key)
+        assert found is not None, "it was just stored"
+        version = self.version_of(url, found.body)
+        self.report("one-whole-body", invariants.one_whole_body(version, key))
+        self.history.put(pool, key, url, Stand(now_s, now_s + self._settings.lifespan_s, version))
+
+    def version_of(self, url: str, body: bytes) -> int | None:
+        """Which version of the origin's a body is; the newest, where several have the same bytes."""
+        bodies = self._services.origin.complete_bodies(self.finals[url])
+        return max((version for version, each in bodies if each == body), default=None)
+
+    # The queue.
+
+    def queueing(self, request: HttpRequest) -> None:
+        """The queue is about to carry a request out."""
+        if request.headers[0][1] == "Delete":
+            asked = json.loads(bytes(request.body))
+            message_id = asked["receipt"].partition(".")[0]
+            message = self._services.queue.messages(asked["queue"]).get(message_id)
+            if message is not None and not asked["queue"].endswith("-dead"):
+                self._deleting = message_id, message.body
+
+    def queued(self, task: Task, request: HttpRequest, reply: HttpReply) -> None:
+        """The queue did."""
+        operation, asked = request.headers[0][1], json.loads(bytes(request.body))
+        if self.trace is not None:
+            self.say(
+                f"{_who(task)} queue {operation} {asked.get('receipt', '')}: {reply.status} {bytes(reply.body)[:40]!r}"
+            )
+        job = _job(asked.get("body", ""))
+        if operation == "Send" and job:
+            self.history.sent.setdefault((job["pool"], job["url"]), []).append(self._agenda.now_s)
+        deleting, self._deleting = self._deleting, None
+        if deleting is None or deleting[0] in self._services.queue.messages(asked["queue"]):
+            return
+        job = _job(deleting[1])
+        if job and task.role is Role.COPY:
+            pool, url, now_s = job["pool"], job["url"], self._agenda.now_s
+            slack_s = self._settings.policy.server.verify_s + self.history.clock_back_s + 1.0
+            if not self.history.lied_between(task.began_s - slack_s, now_s):
+                slack_s = 0.0
+            void = job["epoch"] not in ("", self.epoch_of(pool, url))
+            wrong = invariants.acknowledged_when_durable(self.history, pool, url, task.began_s, now_s, slack_s, void)
+            self.report("acknowledged-when-durable", wrong)
+
+    # What clients and purges are told.
+
+    def answered(self, asked: Asked) -> None:
+        """A request was answered."""
+        assert asked.response is not None
+        assert asked.answered_s is not None
+        assert asked.deadline_s is not None
+        services = self._pools[asked.pool]
+        answer: Answer = services.manager.answer(asked.url, asked.response)
+        paused_s = asked.host.paused_between(asked.asked_s, asked.answered_s)
+        self._agenda.note(f"{asked.response}")
+        self.say(f"{asked.host.name} answers {asked.url}: {asked.response}")
+        self.report("nothing-private", invariants.nothing_private(answer, SECRETS))
+        late = invariants.answered_in_time(asked.deadline_s, asked.answered_s, asked.answered_s, paused_s)
+        self.report("answered-in-time", late)
+        location = answer.header("Location")
+        if location is None:
+            return
+        key: str | None = None
+        if isinstance(asked.response, ToCopy):
+            key = keys.object_key(asked.url, asked.response.epoch)
+            told = Told(asked.pool, asked.url, key, asked.asked_s, asked.answered_s, paused_s)
+            verify_s = self._settings.policy.server.verify_s
+            self.report("redirect-stands", invariants.redirect_stands(self.history, told, verify_s))
+            self.report("purge-holds", invariants.purge_holds(self.history, told))
+        host = next(host for host, (pool, _) in self._services.stores.items() if pool == asked.pool)
+        owner = None if key is None else self.history.owners.get((asked.pool, key), asked.url)
+        self.report("allowed-location", invariants.allowed_location(location, asked.url, host, owner))
+
+    def purge_began(self, pool: str, url: str, version: int) -> float:
+        """A purge was asked for, just after the origin's object changed; the moment."""
+        began_s = self._agenda.now_s
+        self.say(f"purge of {url} begins; the origin has version {version} now")
+        self.history.purges.setdefault((pool, url), []).append(Purge(began_s, version))
+        return began_s
+
+    def purge_ended(self, pool: str, url: str, began_s: float, state: PurgeState | None) -> None:
+        """It said how it ended, or (None) its process died."""
+        done = state is not None and state.done
+        if self.history.end_purge(pool, url, began_s, self._agenda.now_s, done):
+            self.say(f"purge of {url} ends: {'done' if done else state and state.reason}")
+
+    def died(self, process: Process) -> None:
+        """A process died: its workers hold leases that nobody renews, its purges stay where they are."""
+        for purge in process.purges:
+            self.purge_ended(*purge, None)
+        for task in process.tasks:
+            if task.role is Role.COPY:
+                for name in task.names:
+                    self._dead[name] = self._agenda.now_s
+
+
+def _named(found: list[bytes]) -> dict[bytes, bytes]:
+    """Fields and values, in turn, by their names."""
+    return dict(zip(found[::2], found[1::2], strict=True))
+
+
+def _who(task: Task) -> str:
+    return f"{task.host.name} {task.role.value} {task.names[0][:5] if task.names else ''}"
+
+
+def _job(body: str) -> dict[str, Any] | None:
+    """The job in a message, where it is one of this version."""
+    try:
+        job = json.loads(body)
+    except ValueError:
+        return None
+    return job if isinstance(job, dict) and job.get("v") == 1 and "url" in job else None

@@ -1,0 +1,187 @@
+"""The invariants, one function each: given what was seen from outside, what is wrong, or "" where nothing is.
+
+None of them looks inside the code under test. docs/invariants.md says of each what it rests on, and what it becomes
+where Redis lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from cloud_mirror.http_api import Answer
+from cloud_mirror.keys import object_prefix
+from cloud_mirror.simulator.history import History
+
+SOON_S: Final = 0.05
+"""What counts as the same moment: the travel of a notice, a timer's rounding."""
+
+AHEAD_S: Final = 1.0
+"""By how much a failover may set Redis's clock back in a Redis that only loses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A redirect to a copy: for which URL, to which key, when it was asked for and answered.
+
+    `paused_s` is for how long its process stood still in between.
+    """
+
+    pool: str
+    url: str
+    key: str
+    asked_s: float
+    answered_s: float
+    paused_s: float = 0.0
+
+
+def redirect_stands(history: History, told: Told, verify_s: float) -> str:
+    """A redirect to a copy is given only where a whole, verified copy of that URL stands with time left.
+
+    Where it stands no more at the moment of the answer, it must have stood since the request came, and a purge that
+    was under way, or a pause of the process itself, must be what came between. Where Redis lies, the copy may be gone,
+    for `verify_s` after each lie.
+    """
+    pool, url, key, asked_s, answered_s = told.pool, told.url, told.key, told.asked_s, told.answered_s
+    if not key.startswith(object_prefix(url)):
+        return f"the redirect to {key} is to another URL's copy"
+    if history.stood(pool, key, answered_s, answered_s):
+        return ""
+    excused = told.paused_s > 0 or history.purged_between(pool, url, asked_s, answered_s)
+    if excused and history.stood(pool, key, asked_s, answered_s):
+        return ""
+    believed_s = verify_s + AHEAD_S + history.clock_back_s
+    if history.lied_between(asked_s - believed_s, answered_s):
+        return ""
+    return f"no copy of {url} stands at {key}"
+
+
+def purge_holds(history: History, told: Told) -> str:
+    """After a purge has said that it is done, nothing that began before it is served to who asks then.
+
+    The origin's bytes change as a purge begins, so they tell their age. A copy that is gone is `redirect_stands`'s.
+    """
+    stand = history.stood(told.pool, told.key, told.answered_s, told.answered_s)
+    due = history.newest_due(told.pool, told.url, told.asked_s)
+    if stand is None or stand.version is None or stand.version >= due:
+        return ""
+    return f"the copy of {told.url} holds version {stand.version}, and a purge at version {due} was done before"
+
+
+def one_whole_body(version: int | None, key: str) -> str:
+    """The bytes of a copy are those of one complete 200 body of its origin, from the moment that it stands."""
+    return "" if version is not None else f"what was stored at {key} is no complete body of its origin"
+
+
+def allowed_place(scheme: str, host: str, hosts: frozenset[str]) -> str:
+    """Every place that is contacted for an object is in the allow-list."""
+    return "" if scheme == "https" and host in hosts else f"{scheme}://{host} is not in the allow-list"
+
+
+def allowed_location(location: str, url: str, store_host: str, key_owner: str | None) -> str:
+    """Every Location is the URL that was asked for, or a copy of it in its pool's store."""
+    if location == url or (location.startswith(f"https://{store_host}/") and key_owner == url):
+        return ""
+    return f"a client that asked for {url} was sent to {location}"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A change of an entry that was pending: who held it (`token`, `holder`), and who changed it.
+
+    `role` is what the changer is for, `names` are the names that it holds by.
+    """
+
+    token: str
+    holder: str
+    role: str
+    names: tuple[str, ...]
+    key: str
+
+
+def holder_alone(move: Move) -> str:
+    """Only a token's holder moves its pending entry on; a purge may always, and a worker may take what nobody copies.
+
+    The dead-letter listener may write over what is only queued.
+    """
+    own = any(move.token == name or move.token.startswith(f"{name}-") for name in move.names)
+    taken = move.role == "copy" and move.holder in ("asking", "queued")
+    given_up = move.role == "letter" and move.holder == "queued"
+    if own or taken or given_up or move.role == "purge":
+        return ""
+    return f"{move.role} {move.names} changed {move.key}, which {move.token} held ({move.holder})"
+
+
+def acknowledged_when_durable(
+    history: History, pool: str, url: str, since_s: float, now_s: float, slack_s: float, void: bool
+) -> str:
+    """A job is deleted only once a copy stands, a lasting error is written, another message took its place, or a
+    purge has made it `void`. `since_s` is when this delivery was begun on; `slack_s`: how old what it saw may be.
+    """
+    place = (pool, url)
+    settled = (
+        void
+        or history.copy_stood(pool, url, since_s - slack_s, now_s)
+        or any(moment >= since_s for moment in history.errors.get(place, ()))
+        or any(moment >= since_s for moment in history.sent.get(place, ()))
+        or history.purged_between(pool, url, since_s, now_s)
+    )
+    return "" if settled else f"the job for {url} was deleted, and nothing came of it"
+
+
+def keys_distinct(history: History, pool: str, key: str, url: str) -> str:
+    """Distinct URLs share no key, in Redis or in a store."""
+    owner = history.owners.setdefault((pool, key), url)
+    return "" if owner == url else f"{key} belongs to {owner} and to {url}"
+
+
+def nothing_private(answer: Answer, secrets: Iterable[str]) -> str:
+    """No private detail reaches a client: neither in a header nor in a body."""
+    text = "\n".join([*(f"{name}: {value}" for name, value in answer.headers), answer.body.decode("utf-8", "replace")])
+    told = next((secret for secret in secrets if secret in text), None)
+    return "" if told is None else f"an answer holds {told!r}"
+
+
+def answered_in_time(deadline_s: float, answered_s: float | None, now_s: float, paused_s: float) -> str:
+    """Every request is answered by its deadline, or as soon as its process runs again."""
+    late_s = (now_s if answered_s is None else answered_s) - deadline_s - paused_s
+    return "" if late_s <= SOON_S else f"a request was not answered {late_s:.1f} s after its deadline"
+
+
+def lease_frees(dead_since_s: float, renewed_s: float, lease_s: float, clock_back_s: float, now_s: float) -> str:
+    """A dead worker's URL can be copied again within its lease, counted from the last that was heard of it."""
+    over_s = now_s - max(dead_since_s, renewed_s) - lease_s - clock_back_s
+    return "" if over_s <= SOON_S else f"a dead worker's lease was still held {over_s:.1f} s after its end"
+
+
+def jobs_end(messages: Iterable[str], pending: Iterable[str]) -> str:
+    """In the end every accepted job has ended as present, error or dead letter: no message and no lease is left."""
+    left = [*(f"message {each}" for each in messages), *(f"pending entry {each}" for each in pending)]
+    return "" if not left else f"left in the end: {', '.join(sorted(left)[:5])}"
+
+
+def one_copy(others: int, faults: int, purges: int, needless: bool) -> str:
+    """Copies of one URL at once are one, and one more for each fault that happened and each purge of the URL, whose
+    copy is one of another epoch. Without faults none is needless.
+    """
+    if others > faults + purges:
+        return f"{others + 1} copies at once after {faults} faults and {purges} purges"
+    return "a copy was begun while a good one stood" if needless and not faults else ""
+
+
+def bounded(calls: int, age_s: float) -> str:
+    """Retries stay bounded: no task asks more than a few dozen times a second, on average over its life."""
+    return "" if calls <= 200 + 40 * age_s else f"a task made {calls} calls in {age_s:.1f} s"
+
+
+def nothing_left(flights: int, keys: int, places: int) -> str:
+    """Memory stays bounded: when nobody asks, no flight is left, and Redis holds at most two keys for a URL."""
+    if flights:
+        return f"{flights} flights are left, and nobody waits"
+    return "" if keys <= 2 * places else f"Redis holds {keys} keys for {places} URLs"
+
+
+def all_well(outcome: str, expected: frozenset[str]) -> str:
+    """Once faults have stopped, within a bounded time who asks gets the copy (or what the origin itself would say)."""
+    return "" if outcome in expected else f"in the end the answer was {outcome}, not {' or '.join(sorted(expected))}"

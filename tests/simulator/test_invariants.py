@@ -1,0 +1,182 @@
+"""No checker is unable to fail: each is shown what it must not let pass, and what it must."""
+
+from dataclasses import replace
+
+import pytest
+
+from cloud_mirror.http_api import Outcome, problem, redirect_answer
+from cloud_mirror.keys import object_key
+from cloud_mirror.reason import Reason
+from cloud_mirror.simulator import invariants
+from cloud_mirror.simulator.history import History, Purge, Stand
+from cloud_mirror.simulator.invariants import Move, Told
+
+POOL = "simulated_one"
+URL = "https://origin.simulated/a"
+OTHER = "https://origin.simulated/b"
+KEY = object_key(URL, "0")
+TOLD = Told(POOL, URL, KEY, asked_s=100.0, answered_s=110.0)
+VERIFY_S = 20.0
+
+
+def history(stand: Stand | None = None, purge: Purge | None = None) -> History:
+    """What was seen: perhaps a copy that stands, perhaps a purge."""
+    made = History()
+    if stand is not None:
+        made.put(POOL, KEY, URL, stand)
+    if purge is not None:
+        made.purges[POOL, URL] = [purge]
+    return made
+
+
+STANDS = Stand(since_s=50.0, expires_s=500.0, version=1)
+
+
+def test_a_redirect_leads_to_a_copy_that_stands() -> None:
+    assert not invariants.redirect_stands(history(STANDS), TOLD, VERIFY_S)
+    assert invariants.redirect_stands(history(STANDS), replace(TOLD, key=object_key(OTHER, "0")), VERIFY_S)
+    for wrong in (
+        None,
+        replace(STANDS, version=None),
+        replace(STANDS, gone_s=105.0),
+        replace(STANDS, expires_s=105.0),
+        replace(STANDS, since_s=111.0),
+    ):
+        assert invariants.redirect_stands(history(wrong), TOLD, VERIFY_S)
+
+
+def test_a_copy_may_go_by_a_purge_or_a_pause_only_while_the_request_is_answered() -> None:
+    gone = replace(STANDS, gone_s=105.0)
+    assert not invariants.redirect_stands(history(gone, Purge(104.0, 2, 106.0)), TOLD, VERIFY_S)
+    assert not invariants.redirect_stands(history(gone, Purge(90.0, 2)), TOLD, VERIFY_S)
+    assert not invariants.redirect_stands(history(gone), replace(TOLD, paused_s=3.0), VERIFY_S)
+    assert invariants.redirect_stands(history(gone, Purge(80.0, 2, 99.0, done=True)), TOLD, VERIFY_S)
+    assert invariants.redirect_stands(history(gone, Purge(111.0, 2)), TOLD, VERIFY_S)
+    long_gone = replace(STANDS, gone_s=99.0)
+    assert invariants.redirect_stands(history(long_gone, Purge(90.0, 2)), replace(TOLD, paused_s=3.0), VERIFY_S)
+
+
+def test_a_lie_excuses_a_copy_that_is_gone_for_as_long_as_an_entry_is_believed() -> None:
+    seen = history(replace(STANDS, gone_s=60.0))
+    seen.lies.append(85.0)
+    assert not invariants.redirect_stands(seen, TOLD, VERIFY_S)
+    seen.lies[:] = [70.0]
+    assert invariants.redirect_stands(seen, TOLD, VERIFY_S)
+    seen.lies[:] = [111.0]
+    assert invariants.redirect_stands(seen, TOLD, VERIFY_S)
+
+
+def test_what_was_purged_is_not_served() -> None:
+    done = Purge(80.0, version=2, ended_s=99.0, done=True)
+    assert invariants.purge_holds(history(STANDS, done), TOLD)
+    for fine in (replace(done, done=False), replace(done, ended_s=100.5), replace(done, version=1)):
+        assert not invariants.purge_holds(history(STANDS, fine), TOLD)
+    assert not invariants.purge_holds(history(replace(STANDS, version=2), done), TOLD)
+    assert not invariants.purge_holds(history(None, done), TOLD)
+
+
+def test_bytes_are_one_body() -> None:
+    assert not invariants.one_whole_body(1, KEY)
+    assert invariants.one_whole_body(None, KEY)
+
+
+def test_places() -> None:
+    hosts = frozenset({"origin.simulated"})
+    assert not invariants.allowed_place("https", "origin.simulated", hosts)
+    assert invariants.allowed_place("http", "origin.simulated", hosts)
+    assert invariants.allowed_place("https", "elsewhere.simulated", hosts)
+    assert not invariants.allowed_location(URL, URL, "store", None)
+    assert not invariants.allowed_location(f"https://store/{KEY}", URL, "store", URL)
+    assert invariants.allowed_location(f"https://store/{KEY}", URL, "store", OTHER)
+    assert invariants.allowed_location(f"https://elsewhere/{KEY}", URL, "store", URL)
+    assert invariants.allowed_location(OTHER, URL, "store", None)
+
+
+@pytest.mark.parametrize(
+    ("move", "right"),
+    [
+        (Move("w1", "copying", "copy", ("w1",), KEY), True),
+        (Move("f1-2", "asking", "flight", ("f1",), KEY), True),
+        (Move("w1", "copying", "purge", (), KEY), True),
+        (Move("f1-2", "asking", "copy", ("w1",), KEY), True),
+        (Move("f1-2", "queued", "letter", ("d1",), KEY), True),
+        (Move("w1", "copying", "copy", ("w2",), KEY), False),
+        (Move("w1", "copying", "flight", ("f1",), KEY), False),
+        (Move("f1-2", "asking", "flight", ("f2",), KEY), False),
+        (Move("f1-2", "queued", "flight", ("f2",), KEY), False),
+        (Move("f1-2", "asking", "letter", ("d1",), KEY), False),
+    ],
+)
+def test_only_the_holder_moves_an_entry_on(move: Move, right: bool) -> None:
+    assert (invariants.holder_alone(move) == "") is right
+
+
+def test_a_job_is_deleted_when_something_came_of_it() -> None:
+    def settled(seen: History, slack_s: float = 0.0, void: bool = False) -> bool:
+        return not invariants.acknowledged_when_durable(seen, POOL, URL, 100.0, 110.0, slack_s, void)
+
+    assert not settled(history())
+    assert settled(history(), void=True)
+    assert settled(history(STANDS))
+    assert settled(history(None, Purge(105.0, 2)))
+    assert not settled(history(None, Purge(80.0, 2, 99.0, done=True)))
+    gone = history(replace(STANDS, gone_s=95.0))
+    assert not settled(gone)
+    assert settled(gone, slack_s=10.0)
+    for moment_s, right in ((105.0, True), (99.0, False)):
+        written, resent = history(), history()
+        written.errors[POOL, URL] = [moment_s]
+        resent.sent[POOL, URL] = [moment_s]
+        assert settled(written) is settled(resent) is right
+
+
+def test_keys_are_one_url_s() -> None:
+    seen = history()
+    assert not invariants.keys_distinct(seen, POOL, KEY, URL)
+    assert not invariants.keys_distinct(seen, POOL, KEY, URL)
+    assert invariants.keys_distinct(seen, POOL, KEY, OTHER)
+
+
+def test_secrets() -> None:
+    secrets = ("hidden",)
+    assert not invariants.nothing_private(problem(Reason.INTERNAL), secrets)
+    assert invariants.nothing_private(problem(Reason.INTERNAL, headers=(("X", "hidden"),)), secrets)
+    assert invariants.nothing_private(replace(problem(Reason.INTERNAL), body=b"is hidden"), secrets)
+    assert invariants.nothing_private(redirect_answer("https://hidden/", Outcome.HIT, Reason.PRESENT), secrets)
+
+
+def test_deadlines() -> None:
+    assert not invariants.answered_in_time(100.0, 100.0, 500.0, 0.0)
+    assert not invariants.answered_in_time(100.0, 105.0, 105.0, 5.0)
+    assert invariants.answered_in_time(100.0, 105.0, 105.0, 4.0)
+    assert invariants.answered_in_time(100.0, None, 101.0, 0.0)
+
+
+def test_leases_of_the_dead() -> None:
+    assert not invariants.lease_frees(100.0, 105.0, 10.0, 0.0, 115.0)
+    assert not invariants.lease_frees(100.0, 90.0, 10.0, 3.0, 113.0)
+    assert invariants.lease_frees(100.0, 105.0, 10.0, 0.0, 116.0)
+
+
+def test_the_end() -> None:
+    assert not invariants.jobs_end((), ())
+    assert invariants.jobs_end(("m1",), ())
+    assert invariants.jobs_end((), (KEY,))
+    assert not invariants.nothing_left(0, 4, 2)
+    assert invariants.nothing_left(1, 4, 2)
+    assert invariants.nothing_left(0, 5, 2)
+    assert not invariants.all_well("copy", frozenset({"copy"}))
+    assert invariants.all_well("origin", frozenset({"copy"}))
+
+
+def test_copies_at_once() -> None:
+    assert not invariants.one_copy(0, 0, 0, needless=False)
+    assert not invariants.one_copy(2, 1, 1, needless=True)
+    assert invariants.one_copy(1, 0, 0, needless=False)
+    assert invariants.one_copy(3, 1, 1, needless=False)
+    assert invariants.one_copy(0, 0, 0, needless=True)
+
+
+def test_retries() -> None:
+    assert not invariants.bounded(200, 0.0)
+    assert invariants.bounded(1_000, 10.0)
