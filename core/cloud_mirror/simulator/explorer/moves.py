@@ -137,7 +137,7 @@ class Rules(Mishaps):
         slow = self.parts.nodes.parts[world[place]].fork()
         slow.slow[number] = weather.now + LONGEST_S
         yield Step(
-            Move(slow.name, self.parts.words(numbered), "slow"),
+            Move(slow.name, self.parts.words(numbered), "slow", model),
             self._changes({place: self.parts.nodes.number(slow)}, worse),
         )
 
@@ -177,10 +177,10 @@ class Rules(Mishaps):
                 changes = {place_of_queue: queue}
                 if weather.faults:
                     worse = replace(weather, faults=weather.faults - 1)
-                    yield Step(Move(name, words, "reply lost"), self._changes(changes, worse))
+                    yield Step(Move(name, words, "reply lost", "queue"), self._changes(changes, worse))
                 if delivery is not None:
                     changes[place] = self.parts.tell(world[place], takes, now, delivery).node
-                yield Step(Move(name, words), self._changes(changes), None, place)
+                yield Step(Move(name, words, "", "queue"), self._changes(changes), None, place)
 
     def _comings(self, world: World, weather: Weather) -> Iterator[Step]:
         """Clients and purges that come when they like."""
@@ -188,7 +188,7 @@ class Rules(Mishaps):
             node = self.parts.nodes.parts[world[place]]
             if isinstance(node, Front) and node.ask is Ask.ABSENT and node.life is Life.UP:
                 asked = self.parts.tell(world[place], Front.client_asks, weather.now, URL, weather.purged)
-                yield self._reacted(Move(node.name, "a client asks"), world, weather, place, asked)
+                yield self._reacted(Move(node.name, "asks for the object", "", "client"), world, weather, place, asked)
         for place in self.purgers:
             node = self.parts.nodes.parts[world[place]]
             if isinstance(node, Purger) and not node.begun:
@@ -224,7 +224,7 @@ class Rules(Mishaps):
                 changes[self.place[model]] = made.model
                 rest_late = weather.late[:number] + weather.late[number + 1 :]
                 after = self._changes(changes, replace(weather, late=rest_late))
-                yield Step(Move(late.author, self.parts.words(call), "arrives late"), after)
+                yield Step(Move(late.author, self.parts.words(call), "arrives late", model), after)
 
     def _timers(self, world: World, weather: Weather) -> list[float]:
         """When something happens by itself."""

@@ -8,6 +8,7 @@ from typing import Final, cast
 from cloud_mirror.manager import CacheManager
 from cloud_mirror.plan import Plan
 from cloud_mirror.policy import Policy, PoolPolicy, QueuePolicy, ServerPolicy, SourcePolicy, WorkerPolicy
+from cloud_mirror.simulator.explorer.wording import counted
 from cloud_mirror.simulator.models import (
     QueueModel,
     SimulatedProvider,
@@ -39,8 +40,9 @@ class Size:
     lies: bool = False
 
     def __str__(self) -> str:
-        words = [f"{self.fronts} front ends", f"{self.backs} back ends", f"{self.purges} purges"]
-        words += [f"{self.faults} faults", f"{self.parts} parts", *(["Redis lies"] if self.lies else [])]
+        counts = {"front end": self.fronts, "back end": self.backs, "purge": self.purges, "fault": self.faults}
+        words = [counted(count, thing) for thing, count in counts.items() if count]
+        words += [f"copies in {self.parts} parts"] * (self.parts > 1) + ["Redis lies"] * self.lies
         return ", ".join(words)
 
 
