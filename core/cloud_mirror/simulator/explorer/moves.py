@@ -155,7 +155,9 @@ class Rules(Mishaps):
                 yield self._reacted(Move(node.name, words), world, weather, place, reaction)
         if isinstance(node, Front) and node.ask is Ask.WAITING and node.deadline <= now:
             reaction = self.parts.tell(world[place], Front.deadline_passes, now)
-            yield self._reacted(Move(node.name, "the client's deadline passes"), world, weather, place, reaction)
+            yield self._reacted(
+                Move(node.name, "has come to the deadline of its client"), world, weather, place, reaction
+            )
         for number, until in node.slow.items():
             if until <= now:
                 reaction = self.parts.react(world[place], number, GIVEN_UP, now)
@@ -197,7 +199,7 @@ class Rules(Mishaps):
                     place: begun.node,
                     self.place["origin"]: self.parts.changed_origin(world[self.place["origin"]]),
                 }
-                yield Step(Move(node.name, "a purge begins, and the origin changes"), self._changes(changes))
+                yield Step(Move(node.name, "begins to purge, and the origin changes"), self._changes(changes))
 
     def _endings(self, world: World, weather: Weather, wanted: frozenset[str], *, urgent: bool) -> Iterator[Step]:
         """What takes its time comes to an end. A late request is looked at only where that can make a difference."""
