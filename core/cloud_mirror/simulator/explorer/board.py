@@ -28,6 +28,7 @@ GIVEN_UP: Final = TransportFailure(FailureKind.TIMEOUT, "")
 BROKEN: Final = TransportFailure(FailureKind.BROKEN, "")
 DENIED: Final = denied()
 WAITED: Final = Done()
+DEADLINE: Final = "has come to the deadline of its client"
 OUTAGES: Final = ("redis", "store", "queue", "origin")
 
 

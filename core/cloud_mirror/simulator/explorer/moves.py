@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cloud_mirror.simulator.explorer.board import BROKEN, DENIED, GIVEN_UP, OUTAGES, WAITED, Move, Step, World
+from cloud_mirror.simulator.explorer.board import BROKEN, DEADLINE, DENIED, GIVEN_UP, OUTAGES, WAITED, Move, Step, World
 from cloud_mirror.simulator.explorer.mishaps import Mishaps
 from cloud_mirror.simulator.explorer.nodes import LONGEST_S, Ask, Back, Front, Life, Node, Purger
 from cloud_mirror.simulator.explorer.size import URL
@@ -156,7 +156,7 @@ class Rules(Mishaps):
         if isinstance(node, Front) and node.ask is Ask.WAITING and node.deadline <= now:
             reaction = self.parts.tell(world[place], Front.deadline_passes, now)
             yield self._reacted(
-                Move(node.name, "has come to the deadline of its client"), world, weather, place, reaction
+                Move(node.name, DEADLINE), world, weather, place, reaction
             )
         for number, until in node.slow.items():
             if until <= now:

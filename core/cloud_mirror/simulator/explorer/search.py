@@ -47,7 +47,11 @@ class Explorer:
         while level and (at_most is None or len(self._parents) < at_most):
             following: list[World] = []
             for offset, world in enumerate(level):
-                found, rests = self.rules.steps(world)
+                try:
+                    found, rests = self.rules.steps(world)
+                except Exception as error:  # noqa: BLE001  # whatever breaks there is what is looked for
+                    broken = (f"nothing-breaks: {error!r}",)
+                    return self._violation(first + offset, None, broken, steps, depth, quiet)
                 quiet += rests
                 wrong = self.checks.quiet(world) if rests else ()
                 if wrong:
