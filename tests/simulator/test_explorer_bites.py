@@ -1,4 +1,4 @@
-"""No check of the explorer is unable to fail: doctored machines, procedures and models, each with the way to what it does.
+"""No check of the explorer is unable to fail: each is shown a doctored machine, procedure or model, and the way to it.
 
 What is doctored is the code under test, or what the service behind it keeps; the explorer and its checks stay as they
 are. Each world is the smallest that shows it.
@@ -10,18 +10,17 @@ from typing import Any
 
 import pytest
 
-from cloud_mirror import copy, redirect
-from cloud_mirror.actions import DropEverything, OpenOrigin, Respond, Sweep, ToCopy, WriteEntry, WriteEpoch
+from cloud_mirror import copy, purge, redirect
+from cloud_mirror.actions import OpenOrigin, Respond, ToCopy, WriteEntry
 from cloud_mirror.entry import Entry, Status
-from cloud_mirror.events import EntryRead, EntryWritten, EpochWritten, Swept
+from cloud_mirror.events import EntryRead, EntryWritten, Swept
 from cloud_mirror.http_api import Outcome
 from cloud_mirror.reason import Reason
-from cloud_mirror.simulator.explorer import Explorer, Size, size
+from cloud_mirror.simulator.explorer import Explorer, Size, nodes, size
 from cloud_mirror.simulator.explorer.size import URL
 from cloud_mirror.simulator.models import OriginModel, StoreModel
 from cloud_mirror.simulator.models import redis as redis_model
 from cloud_mirror.wire.procedures import copy as copy_procedures
-from cloud_mirror.wire.procedures import purge as purge_procedures
 from cloud_mirror.wire.procedures import store as store_procedures
 
 Doctor = Callable[[pytest.MonkeyPatch], None]
@@ -88,14 +87,13 @@ def store_garbles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def purge_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A purge that says at once that it is done."""
+    """A purge that looks what the epoch is, and is done."""
 
-    def doctored(services: Any, url: str, action: Any) -> Any:
-        yield from ()
-        answers = {WriteEpoch: EpochWritten("made-up"), DropEverything: EntryWritten(), Sweep: Swept()}
-        return answers[type(action)]
+    def doctored(services: Any, url: str, epoch: str) -> Any:
+        yield from store_procedures.read_epoch(services, url)
+        return purge.State(purge.Phase.DONE)
 
-    monkeypatch.setattr(purge_procedures, "perform", doctored)
+    monkeypatch.setattr(nodes, "purge", doctored)
 
 
 def purge_sweeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +168,7 @@ def publishes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def bodies_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections to the origin that nobody closes."""
-    monkeypatch.setattr(OriginModel, "close", lambda self, body: None)
+    monkeypatch.setattr(OriginModel, "close", lambda *_: None)
 
 
 @pytest.mark.parametrize(

@@ -155,9 +155,7 @@ class Rules(Mishaps):
                 yield self._reacted(Move(node.name, words), world, weather, place, reaction)
         if isinstance(node, Front) and node.ask is Ask.WAITING and node.deadline <= now:
             reaction = self.parts.tell(world[place], Front.deadline_passes, now)
-            yield self._reacted(
-                Move(node.name, DEADLINE), world, weather, place, reaction
-            )
+            yield self._reacted(Move(node.name, DEADLINE), world, weather, place, reaction)
         for number, until in node.slow.items():
             if until <= now:
                 reaction = self.parts.react(world[place], number, GIVEN_UP, now)

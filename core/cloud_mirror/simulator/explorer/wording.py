@@ -108,7 +108,7 @@ def reply_in_words(reply: Reply) -> str:
             return "the end" if ended else "as much as was wanted"
         case TransportFailure(kind):
             return kind.value
-    return "done"
+    return ""
 
 
 def _entry(fields: dict[str, str]) -> str:
