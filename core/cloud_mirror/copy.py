@@ -331,9 +331,7 @@ def _on_written(state: State, event: EntryWritten | EntryRefused | CacheFailed) 
 def _on_stop(row: Row, state: State, stop: Stop) -> Transition:
     """The copy is to end. What is under way is awaited; only the reading of the body is cut short."""
     state = replace(state, stop=stop)
-    if state.phase is not Phase.TRANSFERRING:
-        return Transition(row, state, ())
-    return _stop_when_quiet(row, state)
+    return _stop_when_quiet(row, state) if state.phase is Phase.TRANSFERRING else Transition(row, state, ())
 
 
 def _fail(row: Row, state: State, fault: Reason, detail: str = "") -> Transition:

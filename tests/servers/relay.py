@@ -36,8 +36,8 @@ class _Fault:
 class RedisRelay(ThreadServer):
     """Passes commands and replies on between clients and a Redis server.
 
-    While `deaf`, published messages get lost; each piece of a reply takes `delay_s`. A fault strikes the commands that meet its condition: at the request,
-    before Redis sees the command, or at the reply, once Redis has acted on it.
+    While `deaf`, published messages get lost; each piece of a reply takes `delay_s`. A fault strikes the commands that
+    meet its condition: at the request, before Redis sees the command, or at the reply, once Redis has acted on it.
     """
 
     def __init__(self, port: int) -> None:

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from cloud_mirror import keys
 from cloud_mirror.actions import ToCopy
-from cloud_mirror.simulator.explorer.board import Step, World
+from cloud_mirror.simulator.explorer.board import DEADLINE, Step, World
 from cloud_mirror.simulator.explorer.moves import Rules
-from cloud_mirror.simulator.explorer.nodes import Ask, Front, Life, Purger
+from cloud_mirror.simulator.explorer.nodes import Front
 from cloud_mirror.simulator.explorer.size import URL
 from cloud_mirror.simulator.explorer.world import Weather
 from cloud_mirror.simulator.models import OriginModel, QueueModel, RedisModel, StoreModel
@@ -40,6 +40,8 @@ class Checks:
             found += self._lives(after)
         if step.response is not None:
             found += self._redirect(world, after, step)
+        elif step.move.what == DEADLINE:
+            found.append(f"answered-by-deadline: {step.move.who} gives its client no answer at the deadline")
         queue = self.rules.place["queue"]
         if step.by >= 0 and world[queue] != after[queue]:
             found += self._acknowledged(world, after)
@@ -50,12 +52,11 @@ class Checks:
         """What is wrong with a world in which all has come to rest."""
         weather = self._weather(world)
         nodes = [self.parts.nodes.parts[world[place]] for place in self.rules.processes]
-        found = []
-        for node in nodes:
-            if node.driver is not None and not (isinstance(node, Purger) and node.life is Life.PAUSED):
-                found.append(f"answered-by-deadline: {node.name} is still at work, and waits for nothing")
-            if isinstance(node, Front) and node.ask is Ask.WAITING:
-                found.append(f"answered-by-deadline: the client of {node.name} waits for ever")
+        found = [
+            f"answered-by-deadline: {node.name} is still at work, and waits for nothing"
+            for node in nodes
+            if node.driver is not None
+        ]
         services = self.parts.services
         left = [url for url in (services.queue_url, services.dead_url) if self._model(world, "queue").messages(url)]
         found += ["jobs-end: a message is left, and nobody takes it"] * bool(left)
