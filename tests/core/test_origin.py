@@ -130,6 +130,7 @@ LARGEST = POLICY.max_object_bytes
         (Asking.FIRST_BYTE, 206, (("content-length", "1"), ("content-range", f"bytes 0-0/{LARGEST}")), False),
         (Asking.FIRST_BYTE, 206, (("content-length", "1"), ("content-range", f"Bytes 0-0/{LARGEST + 1} ")), True),
         (Asking.FIRST_BYTE, 206, (("content-length", "1"), ("content-range", "bytes 0-0/*")), False),
+        (Asking.FIRST_BYTE, 206, (("content-range", f"x bytes 0-0/{LARGEST + 1}"),), False),
         (Asking.FIRST_BYTE, 206, (("content-range", f"bytes 10-20/{LARGEST + 1}"),), True),
         (Asking.FIRST_BYTE, 206, (("content-range", f"bytes 0-0/{LARGEST + 1}x"),), False),
         (Asking.FIRST_BYTE, 206, (("content-length", str(LARGEST + 1)),), False),
