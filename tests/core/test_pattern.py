@@ -57,6 +57,10 @@ def parse(text: str) -> SourceUrl:
         (r"^https://a\.example:[0-9]+/", ["https://a.example/", "https://a.example:8443/"], ["https://b.example:1/"]),
         (r"^https://a\.example/[^/]+\.(whl|tar\.gz)$", ["https://a.example/a.whl"], ["https://a.example/a.whl?x"]),
         (r"^https://a\.example/x\?v=[0-9]+", ["https://a.example/x?v=1"], ["https://a.example/x?w=1"]),
+        (r"^https://a\.example/[\]|]x", ["https://a.example/]x"], ["https://a.example/x"]),
+        (r"^https://1a\.example/", ["https://1a.example/"], []),
+        (r"^https://a_b\.1x_y/", ["https://a_b.1x_y/"], []),
+        (r"^https://[^/]+a1_\.ex_1ample\.com/", ["https://xa1_.ex_1ample.com/"], []),
         (r"^https://a\.example/^x", [], ["https://a.example/x", "https://a.example/^x"]),
         (r"^https://a\.example/[)|]?(x\||y)", ["https://a.example/y", "https://a.example/)y"], ["https://a.example/x"]),
         (
@@ -103,6 +107,10 @@ def test_patterns(pattern: str, allowed: list[str], refused: list[str]) -> None:
         (r"^https://a\.example/|^https://b\.example/", "outside of any group"),
         (r"^https://a\.example/(x|y)|z", "outside of any group"),
         ("^https://?a/", "must name its scheme"),
+        ("^https://*a/", "must name its scheme"),
+        ("^https://+a/", "must name its scheme"),
+        (r"^https://a\./", "matches no host"),
+        (r"^https://[^/]+\.example\.com\./", "stranger"),
         (r"^https://a\.example/?", "has '/' in its host"),
         (r"^https:///", "matches no host"),
         (r"^https://\.example\.com/", "matches no host"),
@@ -125,6 +133,13 @@ def test_patterns_that_may_not_stand(pattern: str, remedy: str) -> None:
     assert repr(pattern) in str(caught.value)
     assert remedy in str(caught.value)
     assert caught.value.pattern == pattern
+
+
+def test_as_many_hosts_as_may_be() -> None:
+    ten = "(a|b|c|d|e|f|g|h|i|j)"
+    assert rules(rf"^https://{ten * 3}\.example/").check(parse("https://jjj.example/")) is None
+    with pytest.raises(PatternError, match="more than 1000 hosts"):
+        rules(rf"^https://({ten * 3}|k)\.example/")
 
 
 PIECES = [
