@@ -108,6 +108,10 @@ def test_redirects_that_are_not_followed(headers: Headers, redirects: int, reaso
     assert ask(Asking.GET, 302, headers, redirects) == Decline(reason)
 
 
+def test_a_hop_is_the_first_one_unless_it_says_otherwise() -> None:
+    assert Hop(URL, Asking.HEAD).redirects == 0
+
+
 def test_the_last_redirect_that_is_allowed_is_followed() -> None:
     assert isinstance(ask(Asking.GET, 302, (("location", "/c"),), 2), Follow)
 
@@ -126,6 +130,9 @@ LARGEST = POLICY.max_object_bytes
         (Asking.FIRST_BYTE, 206, (("content-length", "1"), ("content-range", f"bytes 0-0/{LARGEST}")), False),
         (Asking.FIRST_BYTE, 206, (("content-length", "1"), ("content-range", f"Bytes 0-0/{LARGEST + 1} ")), True),
         (Asking.FIRST_BYTE, 206, (("content-length", "1"), ("content-range", "bytes 0-0/*")), False),
+        (Asking.FIRST_BYTE, 206, (("content-range", f"x bytes 0-0/{LARGEST + 1}"),), False),
+        (Asking.FIRST_BYTE, 206, (("content-range", f"bytes 10-20/{LARGEST + 1}"),), True),
+        (Asking.FIRST_BYTE, 206, (("content-range", f"bytes 0-0/{LARGEST + 1}x"),), False),
         (Asking.FIRST_BYTE, 206, (("content-length", str(LARGEST + 1)),), False),
         (Asking.FIRST_BYTE, 416, (("content-length", str(LARGEST + 1)),), False),
         (Asking.GET, 200, (("content-length", str(LARGEST + 1)),), False),  # the copy machine's to judge
