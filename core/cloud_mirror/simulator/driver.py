@@ -71,11 +71,12 @@ class Rest:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A line of a machine's table that was taken: in which phase, on which kind of event."""
+    """A line of a machine's table that was taken: in which phase, on which kind of event, and where it led."""
 
     phase: CopyPhase | RedirectPhase
     event: str
     row: CopyRow | RedirectRow
+    after: CopyPhase | RedirectPhase
 
 
 Waiting: TypeAlias = Call | Rest
@@ -259,7 +260,7 @@ class FlightDriver(Driver):
 
     def _step(self, event: RedirectEvent) -> None:
         taken = redirect.transition(self.state, event)
-        self.watch(Taken(self.state.phase, type(event).__name__, taken.row))
+        self.watch(Taken(self.state.phase, type(event).__name__, taken.row, taken.state.phase))
         self.state = taken.state
         for action in taken.actions:
             if isinstance(action, Respond):
@@ -320,7 +321,7 @@ class CopyDriver(Driver):
 
     def _step(self, event: CopyEvent) -> None:
         taken = copy.transition(self.state, event)
-        self.watch(Taken(self.state.phase, type(event).__name__, taken.row))
+        self.watch(Taken(self.state.phase, type(event).__name__, taken.row, taken.state.phase))
         self.state = taken.state
         for action in taken.actions:
             match action:
