@@ -37,7 +37,7 @@ class Plan:
         """
         if length is not None:
             smallest = -(-length // MAX_PARTS)
-            return max(self.part_bytes, -(-smallest // MIB) * MIB)
+            return self.part_bytes if smallest <= self.part_bytes else -(-smallest // MIB) * MIB
         if self.longest_bytes <= self.part_bytes * MAX_PARTS:
             return self.part_bytes
         return int(min(MAX_PART_BYTES, self.part_bytes << ((number - 1) // STEP_PARTS)))
