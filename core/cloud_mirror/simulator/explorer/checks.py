@@ -44,7 +44,7 @@ class Checks:
             found += self._whole(after)
         if step.response is not None:
             found += self._redirect(world, after, step)
-            found += self._sent_away(after, step)
+            found += self._sent_away(step)
         if step.by >= 0:
             found += self._acknowledged(world, after)
             found += self._unknown_is_not_absent(after, step)
@@ -112,7 +112,7 @@ class Checks:
         if any(body not in bodies for body in copies):
             yield "bytes-whole: what was stored is no body that the origin ever had"
 
-    def _sent_away(self, after: World, step: Step) -> Iterator[str]:
+    def _sent_away(self, step: Step) -> Iterator[str]:
         """Where nothing goes wrong and nobody purges, time stands still: whoever asks gets the copy."""
         size = self.rules.size
         if size.backs and not size.faults and not size.purges and not isinstance(step.response, ToCopy):
