@@ -177,11 +177,12 @@ class Checks:
         if not gone - moved or then.messages(url):
             return
         store: StoreModel = self._model(after, "store")
-        status = self._model(after, "redis").fields(ENTRY).get("status")
+        entry = self._model(after, "redis").fields(ENTRY)
         epoch = store.find(keys.epoch_key(URL))
         living = store.find(keys.object_key(URL, epoch.body.decode() if epoch else keys.FIRST_EPOCH))
         begun = self.rules.purges_begun(after) > 0
-        if status in ("present", "error") or living is not None or begun or self._fault_in_redis(after):
+        lost = self._fault_in_redis(after) and entry.get("holder") != "queued"  # which says that the job is there
+        if entry.get("status") in ("present", "error") or living is not None or begun or lost:
             return
         yield "acknowledged-when-durable: a job was deleted, and there is neither a copy nor a reason"
 
