@@ -1,8 +1,8 @@
 """Run by bites.py in a process of its own, on a copy of core: explore a world, or run seeds, and say what is wrong.
 
 It has so many seconds of processor time, which do not depend on what else the machine does. `explore FRONTS BACKS
-PURGES FAULTS [PARTS]` explores a small world, at most `AT_MOST` situations of it; `seeds A-B` runs these seeds, up to the
-first that violates an invariant. Prints JSON: `Found`.
+PURGES FAULTS [PARTS]` explores a small world, at most `AT_MOST` situations of it; `seeds A-B` runs these seeds, up to
+the first that violates an invariant. Prints JSON: `Found`.
 """
 
 import json
