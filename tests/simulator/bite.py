@@ -20,7 +20,8 @@ AT_MOST = 12_000
 
 
 def explore(numbers: list[int]) -> dict[str, object]:
-    explored = Explorer(Size(*numbers)).explore(AT_MOST)
+    fronts, backs, purges, faults, parts = (*numbers, 1)[:5]
+    explored = Explorer(Size(fronts, backs, purges, faults, parts)).explore(AT_MOST)
     invariants = sorted({wrong.partition(":")[0] for wrong in explored.violations})
     return {"invariants": invariants, "wrong": explored.violations, "after": f"{len(explored.trace)} steps"}
 

@@ -15,6 +15,8 @@ from cloud_mirror.simulator.explorer.moves import Rules
 from cloud_mirror.simulator.explorer.nodes import Front
 from cloud_mirror.simulator.explorer.size import START_S, URL, Size
 from cloud_mirror.simulator.explorer.world import Parts
+from cloud_mirror.simulator.models import RedisModel
+from cloud_mirror.simulator.models.redis import RedisImage, Value
 from cloud_mirror.wire.calls import HttpRequest
 from cloud_mirror.wire.storage import ObjectAttributes
 
@@ -27,11 +29,11 @@ def rules() -> Rules:
 
 
 def way(rules: Rules) -> Iterator[World]:
-    """A world on its way to its end, always by the first step."""
+    """A world on its way to its end, always by the first step with which nothing goes wrong."""
     world = rules.start()
     while steps := rules.steps(world)[0]:
         yield world
-        world = rules.after(world, steps[0])
+        world = rules.after(world, next(step for step in steps if not step.move.fault))
 
 
 def first(rules: Rules, asked: str) -> World:
@@ -93,8 +95,23 @@ def test_what_could_not_be_read_is_not_taken_for_absent(rules: Rules, what: str,
 def test_a_claim_is_resolved(rules: Rules, tell: Callable[[Front], None], move: Move, right: bool) -> None:
     world = first(rules, "HeadObject")
     after = replaced(world, FRONT, rules.parts.tell(world[FRONT], tell, START_S).node)
-    found = names(Checks(rules).step(world, after, Step(move, (), None, -1)))
+    found = names(Checks(rules).step(world, after, Step(move, (), None, FRONT)))
     assert found == ([] if right else ["claim-resolved"])
+
+
+def test_a_client_is_answered_by_its_deadline(rules: Rules) -> None:
+    world = rules.start()
+    step = Step(Move("f0", "the client's deadline passes"), (), None, FRONT)
+    assert names(Checks(rules).step(world, world, step)) == ["answered-by-deadline"]
+
+
+def test_what_is_no_entry_is_not_kept_alive(rules: Rules) -> None:
+    world, redis = rules.start(), RedisModel()
+    redis.restore(
+        RedisImage(((keys.entry_key("s3_small", URL), Value((b"bytes_done", b"1"), int(START_S) * 1000 + 1)),))
+    )
+    after = replaced(world, rules.place["redis"], rules.parts.models["redis"].number(redis))
+    assert names(Checks(rules).step(world, after, Step(Move("b0", "touch"), ()))) == ["lease-ends"]
 
 
 def test_what_is_stored_is_one_body(rules: Rules) -> None:

@@ -48,7 +48,7 @@ class Checks:
         if step.by >= 0:
             found += self._acknowledged(world, after)
             found += self._unknown_is_not_absent(after, step)
-        found += self._claim_resolved(world, after, step)
+        found += self._client_goes(world, after, step)
         found += self._one_copy(after)
         return tuple(found)
 
@@ -129,9 +129,13 @@ class Checks:
             if fetches or (move.what.startswith("GetObject") and words.startswith("HeadObject")):
                 yield f"unknown-is-not-absent: {move.who} could not read the store, and went on with {words}"
 
-    def _claim_resolved(self, world: World, after: World, step: Step) -> Iterator[str]:
-        """A client that goes ends no flight that holds a claim: others wait for what that flight found out."""
-        if step.move.what != "the client's deadline passes" and step.move.fault != "drains":
+    def _client_goes(self, world: World, after: World, step: Step) -> Iterator[str]:
+        """A client whose time is up is answered, and ends no flight that holds a claim: others wait for that one."""
+        if step.move.what == "the client's deadline passes":
+            front = self.parts.nodes.parts[after[step.by]]
+            if isinstance(front, Front) and front.ask is Ask.WAITING:
+                yield f"answered-by-deadline: the client of {front.name} was not answered"
+        elif step.move.fault != "drains":
             return
         entry = self._model(after, "redis").fields(ENTRY)
         if entry.get("holder") != "asking":
@@ -162,6 +166,8 @@ class Checks:
             fields = self._model(world, "redis").fields(key)
             if value.expires_ms is None:
                 yield "lease-ends: an entry has no end"
+            elif "status" not in fields:
+                yield "lease-ends: what is no entry was given a life"
             elif fields["status"] == "pending" and value.expires_ms / 1000 > now + LIVES_S[fields["holder"]] + 0.001:
                 yield f"lease-ends: a {fields['holder']} entry outlives its lease"
 
