@@ -21,6 +21,7 @@ from cloud_mirror.http_api import (
     RedirectRoute,
     alive_answer,
     json_answer,
+    origin_form,
     problem,
     purged_answer,
     ready_answer,
@@ -71,6 +72,7 @@ def refusal(method: str, target: str, headers: tuple[tuple[str, str], ...] = ())
         ("/metrics?name=x", MetricsRoute()),
         ("http://localhost:8080/v1/ping", PingRoute()),
         ("HTTPS://mirror/healthz?x", HealthRoute()),
+        ("/healthz?http://mirror/", HealthRoute()),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -302,6 +304,14 @@ def test_problem() -> None:
     assert full.status == body_of(full)["status"] == 500
     assert body_of(full)["detail"] == "a\udcff\r\n"
     assert full.body.count(b"\n") == 1
+
+
+def test_a_body_is_not_shown() -> None:
+    assert "alive" not in repr(alive_answer())
+
+
+def test_an_absolute_form_ends_where_its_query_begins() -> None:
+    assert origin_form("http://mirror?a/v1/ping") == "?a/v1/ping"
 
 
 def test_plain_answers() -> None:

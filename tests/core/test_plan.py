@@ -22,6 +22,11 @@ def test_any_known_length_is_cut_into_parts_that_the_store_takes(length: int, pa
     assert Plan(part_bytes, 1).size_of_part(MAX_PARTS, length) == size
 
 
+def test_parts_are_as_wanted_where_so_many_suffice() -> None:
+    assert Plan(2, 1).size_of_part(1, 4) == 2
+    assert Plan(2, 1).size_of_part(1, 2 * MAX_PARTS + 1) == MIB
+
+
 @given(st.integers(MIN_PART_BYTES, MAX_PART_BYTES), st.integers(1, MAX_PARTS - 1))
 def test_parts_of_an_unknown_length_never_shrink(part_bytes: int, number: int) -> None:
     plan = Plan(part_bytes, 1)

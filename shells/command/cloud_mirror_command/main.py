@@ -13,6 +13,8 @@ from typer.core import TyperGroup
 from cloud_mirror_command.complaint import Complaint
 from cloud_mirror_command.shells import ShellName
 
+WORLD: Final = "Explore one world: so many {}."
+
 EXIT_INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
 
@@ -219,8 +221,28 @@ def simulate(
     jobs: Annotated[
         int | None, typer.Option("--jobs", metavar="N", min=1, help="In so many processes; else one for each core.")
     ] = None,
+    explore: Annotated[
+        bool,
+        typer.Option("--explore", help="Explore small worlds instead: every order of events, each situation once."),
+    ] = False,
+    long: Annotated[bool, typer.Option("--long", help="Explore the larger worlds too: hours.")] = False,
+    fronts: Annotated[int | None, typer.Option(metavar="N", min=1, help=WORLD.format("front ends"))] = None,
+    backs: Annotated[int | None, typer.Option(metavar="N", min=1, help=WORLD.format("back ends"))] = None,
+    purges: Annotated[int | None, typer.Option(metavar="N", min=0, help=WORLD.format("purges"))] = None,
+    faults: Annotated[int | None, typer.Option(metavar="N", min=0, help=WORLD.format("faults at most"))] = None,
+    parts: Annotated[int | None, typer.Option(metavar="N", min=1, help=WORLD.format("parts of a copy"))] = None,
+    lies: Annotated[
+        bool | None, typer.Option("--lies", help="Explore one world: Redis may bring old entries back.")
+    ] = None,
+    diagram: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the diagram of a violation goes.")] = None,
 ) -> None:
     """Run the mirror in a virtual world where things go wrong; end with 1 if an invariant does not hold."""
+    if explore:
+        from cloud_mirror_command import explore as exploration
+
+        given = {"fronts": fronts, "backs": backs, "purges": purges, "faults": faults, "parts": parts, "lies": lies}
+        raise typer.Exit(exploration.explore(exploration.one_world(given), jobs, diagram, long=long))
+
     from cloud_mirror_command import simulate as simulation
 
     raise typer.Exit(simulation.many(first, seeds, jobs) if seed is None else simulation.replay(seed))

@@ -28,24 +28,33 @@ GIVEN_UP: Final = TransportFailure(FailureKind.TIMEOUT, "")
 BROKEN: Final = TransportFailure(FailureKind.BROKEN, "")
 DENIED: Final = denied()
 WAITED: Final = Done()
+DEADLINE: Final = "has come to the deadline of its client"
 OUTAGES: Final = ("redis", "store", "queue", "origin")
 
 
 class Move(NamedTuple):
-    """What happens. `who`: the process; `what`: a call in words, or the happening; `fault`: what goes wrong with it."""
+    """What happens. `who`: the process; `what`: a call in words, or the happening; `fault`: what goes wrong with it.
+
+    `to`: the service that is called, or the client who asks.
+    """
 
     who: str
     what: str
     fault: str = ""
+    to: str = ""
 
 
 class Step(NamedTuple):
-    """A move, and the parts that it changes. `response`: what the client of the front end at place `by` got by it."""
+    """A move, and the parts that it changes. `response`: what the client of the front end at place `by` got by it.
+
+    `reply`: what came back of a call.
+    """
 
     move: Move
     changes: tuple[tuple[int, int], ...]
     response: Response | None = None
     by: int = -1  # the place of the process whose call it was
+    reply: Reply | None = None
 
 
 class Board:
@@ -171,8 +180,8 @@ class Board:
             weather = replace(weather, fetched=weather.fetched + 1)
         weather = self._purge_noted(before, reaction.node, weather)
         name = self.parts.nodes.parts[before].name
-        words = Move(name, self.parts.words(numbered), fault)
-        return Step(words, self._changes(changes, weather), reaction.response, place)
+        words = Move(name, self.parts.words(numbered), fault, model)
+        return Step(words, self._changes(changes, weather), reaction.response, place, reply)
 
     def _heard(self, world: World, now: float) -> dict[int, int]:
         """Every front end hears that the entry has changed."""

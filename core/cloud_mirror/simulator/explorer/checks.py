@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from cloud_mirror import keys
 from cloud_mirror.actions import ToCopy
-from cloud_mirror.simulator.explorer.board import Step, World
+from cloud_mirror.simulator.explorer.board import DEADLINE, Step, World
 from cloud_mirror.simulator.explorer.moves import Rules
-from cloud_mirror.simulator.explorer.nodes import Ask, Front, Life, Purger
+from cloud_mirror.simulator.explorer.nodes import Front
 from cloud_mirror.simulator.explorer.size import URL
 from cloud_mirror.simulator.explorer.world import Weather
 from cloud_mirror.simulator.models import OriginModel, QueueModel, RedisModel, StoreModel
@@ -45,9 +45,12 @@ class Checks:
         if step.response is not None:
             found += self._redirect(world, after, step)
             found += self._sent_away(step)
-        if step.by >= 0:
+        elif step.move.what == DEADLINE:
+            found.append(f"answered-by-deadline: {step.move.who} gives its client no answer at the deadline")
+        queue = self.rules.place["queue"]
+        if step.by >= 0 and world[queue] != after[queue]:
             found += self._acknowledged(world, after)
-            found += self._unknown_is_not_absent(after, step)
+        found += self._unknown_is_not_absent(after, step)
         found += self._client_goes(world, after, step)
         found += self._one_copy(after)
         return tuple(found)
@@ -56,12 +59,11 @@ class Checks:
         """What is wrong with a world in which all has come to rest."""
         weather = self._weather(world)
         nodes = [self.parts.nodes.parts[world[place]] for place in self.rules.processes]
-        found = []
-        for node in nodes:
-            if node.driver is not None and not (isinstance(node, Purger) and node.life is Life.PAUSED):
-                found.append(f"answered-by-deadline: {node.name} is still at work, and waits for nothing")
-            if isinstance(node, Front) and node.ask is Ask.WAITING:
-                found.append(f"answered-by-deadline: the client of {node.name} waits for ever")
+        found = [
+            f"answered-by-deadline: {node.name} is still at work, and waits for nothing"
+            for node in nodes
+            if node.driver is not None
+        ]
         services = self.parts.services
         left = [url for url in (services.queue_url, services.dead_url) if self._model(world, "queue").messages(url)]
         found += ["jobs-end: a message is left, and nobody takes it"] * bool(left)
@@ -121,7 +123,7 @@ class Checks:
     def _unknown_is_not_absent(self, after: World, step: Step) -> Iterator[str]:
         """Who could not read the store asks it again, or gives up: what may be there is not fetched from the origin."""
         move = step.move
-        if move.fault not in UNREAD or not move.what.startswith(("HeadObject", "GetObject")):
+        if move.fault not in UNREAD or step.by < 0 or not move.what.startswith(("HeadObject", "GetObject")):
             return
         for _, model, number in self.parts.asked(after[step.by]):
             words = self.parts.words(number)
@@ -130,12 +132,8 @@ class Checks:
                 yield f"unknown-is-not-absent: {move.who} could not read the store, and went on with {words}"
 
     def _client_goes(self, world: World, after: World, step: Step) -> Iterator[str]:
-        """A client whose time is up is answered, and ends no flight that holds a claim: others wait for that one."""
-        if step.move.what == "the client's deadline passes":
-            front = self.parts.nodes.parts[after[step.by]]
-            if isinstance(front, Front) and front.ask is Ask.WAITING:
-                yield f"answered-by-deadline: the client of {front.name} was not answered"
-        elif step.move.fault != "drains":
+        """A client that goes ends no flight that holds a claim: others wait for what that one finds out."""
+        if step.move.what != DEADLINE and step.move.fault != "drains":
             return
         entry = self._model(after, "redis").fields(ENTRY)
         if entry.get("holder") != "asking":
@@ -176,8 +174,6 @@ class Checks:
         url = self.parts.services.queue_url
         before: QueueModel = self._model(world, "queue")
         then: QueueModel = self._model(after, "queue")
-        if before is then:
-            return
         gone = before.messages(url).keys() - then.messages(url).keys()
         moved = then.messages(self.parts.services.dead_url).keys()
         if not gone - moved or then.messages(url):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cloud_mirror.simulator.explorer.board import BROKEN, DENIED, GIVEN_UP, OUTAGES, WAITED, Move, Step, World
+from cloud_mirror.simulator.explorer.board import BROKEN, DEADLINE, DENIED, GIVEN_UP, OUTAGES, WAITED, Move, Step, World
 from cloud_mirror.simulator.explorer.mishaps import Mishaps
 from cloud_mirror.simulator.explorer.nodes import LONGEST_S, Ask, Back, Front, Life, Node, Purger
 from cloud_mirror.simulator.explorer.size import URL
@@ -137,7 +137,7 @@ class Rules(Mishaps):
         slow = self.parts.nodes.parts[world[place]].fork()
         slow.slow[number] = weather.now + LONGEST_S
         yield Step(
-            Move(slow.name, self.parts.words(numbered), "slow"),
+            Move(slow.name, self.parts.words(numbered), "slow", model),
             self._changes({place: self.parts.nodes.number(slow)}, worse),
         )
 
@@ -155,7 +155,7 @@ class Rules(Mishaps):
                 yield self._reacted(Move(node.name, words), world, weather, place, reaction)
         if isinstance(node, Front) and node.ask is Ask.WAITING and node.deadline <= now:
             reaction = self.parts.tell(world[place], Front.deadline_passes, now)
-            yield self._reacted(Move(node.name, "the client's deadline passes"), world, weather, place, reaction)
+            yield self._reacted(Move(node.name, DEADLINE), world, weather, place, reaction)
         for number, until in node.slow.items():
             if until <= now:
                 reaction = self.parts.react(world[place], number, GIVEN_UP, now)
@@ -177,10 +177,10 @@ class Rules(Mishaps):
                 changes = {place_of_queue: queue}
                 if weather.faults:
                     worse = replace(weather, faults=weather.faults - 1)
-                    yield Step(Move(name, words, "reply lost"), self._changes(changes, worse))
+                    yield Step(Move(name, words, "reply lost", "queue"), self._changes(changes, worse))
                 if delivery is not None:
                     changes[place] = self.parts.tell(world[place], takes, now, delivery).node
-                yield Step(Move(name, words), self._changes(changes), None, place)
+                yield Step(Move(name, words, "", "queue"), self._changes(changes), None, place)
 
     def _comings(self, world: World, weather: Weather) -> Iterator[Step]:
         """Clients and purges that come when they like."""
@@ -188,7 +188,7 @@ class Rules(Mishaps):
             node = self.parts.nodes.parts[world[place]]
             if isinstance(node, Front) and node.ask is Ask.ABSENT and node.life is Life.UP:
                 asked = self.parts.tell(world[place], Front.client_asks, weather.now, URL, weather.purged)
-                yield self._reacted(Move(node.name, "a client asks"), world, weather, place, asked)
+                yield self._reacted(Move(node.name, "asks for the object", "", "client"), world, weather, place, asked)
         for place in self.purgers:
             node = self.parts.nodes.parts[world[place]]
             if isinstance(node, Purger) and not node.begun:
@@ -197,7 +197,7 @@ class Rules(Mishaps):
                     place: begun.node,
                     self.place["origin"]: self.parts.changed_origin(world[self.place["origin"]]),
                 }
-                yield Step(Move(node.name, "a purge begins, and the origin changes"), self._changes(changes))
+                yield Step(Move(node.name, "begins to purge, and the origin changes"), self._changes(changes))
 
     def _endings(self, world: World, weather: Weather, wanted: frozenset[str], *, urgent: bool) -> Iterator[Step]:
         """What takes its time comes to an end. A late request is looked at only where that can make a difference."""
@@ -224,7 +224,7 @@ class Rules(Mishaps):
                 changes[self.place[model]] = made.model
                 rest_late = weather.late[:number] + weather.late[number + 1 :]
                 after = self._changes(changes, replace(weather, late=rest_late))
-                yield Step(Move(late.author, self.parts.words(call), "arrives late"), after)
+                yield Step(Move(late.author, self.parts.words(call), "arrives late", model), after)
 
     def _timers(self, world: World, weather: Weather) -> list[float]:
         """When something happens by itself."""

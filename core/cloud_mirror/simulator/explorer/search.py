@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cloud_mirror.simulator.driver import Watch, ignore
-from cloud_mirror.simulator.explorer.board import Move, Step, World
+from cloud_mirror.simulator.explorer.board import Step, World
 from cloud_mirror.simulator.explorer.checks import Checks
 from cloud_mirror.simulator.explorer.moves import Rules
 from cloud_mirror.simulator.explorer.size import Size
+from cloud_mirror.simulator.explorer.trace import Line, narrate
 from cloud_mirror.simulator.explorer.world import Parts
 
 
@@ -24,7 +25,7 @@ class Explored:
     deepest: int
     quiet: int
     violations: tuple[str, ...] = ()
-    trace: tuple[Move, ...] = ()
+    trace: tuple[Line, ...] = ()
 
 
 class Explorer:
@@ -46,7 +47,11 @@ class Explorer:
         while level and (at_most is None or len(self._parents) < at_most):
             following: list[World] = []
             for offset, world in enumerate(level):
-                found, rests = self.rules.steps(world)
+                try:
+                    found, rests = self.rules.steps(world)
+                except Exception as error:  # noqa: BLE001  # whatever breaks there is what is looked for
+                    broken = (f"nothing-breaks: {error!r}",)
+                    return self._violation(first + offset, None, broken, steps, depth, quiet)
                 quiet += rests
                 wrong = self.checks.quiet(world) if rests else ()
                 if wrong:
@@ -98,13 +103,13 @@ class Explorer:
         while at >= 0 and self._parents[at] >= 0:
             numbers.append(self._moves[at])
             at = self._parents[at]
-        trace = tuple(step.move for step in self.replay(tuple(reversed(numbers))))
+        trace = tuple(narrate(self.rules, self.replay(tuple(reversed(numbers)))))
         return Explored(self.rules.size, len(self._parents), steps, depth, quiet, wrong, trace)
 
-    def replay(self, numbers: tuple[int, ...]) -> Iterator[Step]:
-        """The steps of these numbers, from the start."""
+    def replay(self, numbers: tuple[int, ...]) -> Iterator[tuple[World, Step]]:
+        """The steps of these numbers, from the start, each with the world in which it is taken."""
         world = self.rules.start()
         for number in numbers:
             step = self.rules.steps(world)[0][number]
-            yield step
+            yield world, step
             world = self.rules.after(world, step)

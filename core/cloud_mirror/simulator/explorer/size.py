@@ -8,6 +8,7 @@ from typing import Final, cast
 from cloud_mirror.manager import CacheManager
 from cloud_mirror.plan import Plan
 from cloud_mirror.policy import Policy, PoolPolicy, QueuePolicy, ServerPolicy, SourcePolicy, WorkerPolicy
+from cloud_mirror.simulator.explorer.wording import counted
 from cloud_mirror.simulator.models import (
     QueueModel,
     SimulatedProvider,
@@ -39,20 +40,26 @@ class Size:
     lies: bool = False
 
     def __str__(self) -> str:
-        words = [f"{self.fronts} front ends", f"{self.backs} back ends", f"{self.purges} purges"]
-        words += [f"{self.faults} faults", f"{self.parts} parts", *(["Redis lies"] if self.lies else [])]
+        counts = {"front end": self.fronts, "back end": self.backs, "purge": self.purges, "fault": self.faults}
+        words = [counted(count, thing) for thing, count in counts.items() if count]
+        words += [f"copies in {self.parts} parts"] * (self.parts > 1) + ["Redis lies"] * self.lies
         return ", ".join(words)
 
 
-def small_services(size: Size) -> PoolServices:
-    """Services with short times, so that what takes long in the field is but a few steps here."""
-    policy = Policy(
+def small_policy() -> Policy:
+    """Short times, so that what takes long in the field is but a few steps here."""
+    return Policy(
         server=ServerPolicy(max_wait_s=3.0, start_wait_s=1.0, poll_s=1.0, claim_lease_s=4.0, negative_s=2.0),
         queue=QueuePolicy(visibility_timeout_s=6, max_receive_count=2, patience_s=8.0),
         source=SourcePolicy(allowed_patterns=(r"^https://origin\.example/",)),
         worker=WorkerPolicy(concurrency=1, lease_s=6.0, first_backoff_s=2.0, longest_backoff_s=2.0),
         pools=(PoolPolicy("s3", "small", "small"),),
     )
+
+
+def small_services(size: Size) -> PoolServices:
+    """The services of a small world."""
+    policy = small_policy()
     provider = SimulatedProvider()
     manager = CacheManager(policy, policy.pools[0], provider.location)
     part_bytes = -(-len(BODY) // size.parts)

@@ -15,8 +15,10 @@ from typing import Any, Final, NamedTuple, cast
 
 from cloud_mirror import copy_table, redirect_table
 
-NAME: Final = re.compile(r"zq[0-9a-z]+z(?:-[0-9]+)?|\b(?:put|upload)-[0-9]+\b|\bm[0-9]+\b|\bbody[0-9]+\b")
-"""Names that are made in a small world, and those that the models make up."""
+NAME: Final = re.compile(
+    r"zq[0-9a-z]+z(?:-[0-9]+)?|\b(?:put|upload)-[0-9]+\b|\bm[0-9]+\b|\bbody[0-9]+\b|\b[0-9a-f]{32}\b"
+)
+"""Names that are made in a small world, and those that the models make up; an ETag, too, is but a name of bytes."""
 
 _SAME_FOR_ALL: Final = (copy_table.Rules, redirect_table.Rules)
 
@@ -62,6 +64,15 @@ def spell(value: Any) -> str:
 
 @functools.cache
 def _spell_fields(value: Any) -> str:
-    named = ((each.name, getattr(value, each.name)) for each in fields(value))
-    texts = (f"body{each}" if name == "body" and isinstance(each, int) else spell(each) for name, each in named)
+    texts = (_spell_field(each.name, getattr(value, each.name)) for each in fields(value))
     return f"{type(value).__name__}({','.join(texts)})"
+
+
+def _spell_field(name: str, value: Any) -> str:
+    """One field. A number called `body` is a name; a checksum says nothing that the bytes beside it do not say."""
+    match name, value:
+        case "body", int():
+            return f"body{value}"
+        case "crc", str():
+            return str(value != "")
+    return spell(value)

@@ -17,7 +17,9 @@ from cloud_mirror.simulator.driver import Watch
 from cloud_mirror.simulator.explorer.nodes import Clock, Front, Node
 from cloud_mirror.simulator.explorer.size import BODY, LONG_S, START_S, URL, Size, queue_of, small_services
 from cloud_mirror.simulator.explorer.spelling import shape, spell
+from cloud_mirror.simulator.explorer.wording import in_words
 from cloud_mirror.simulator.models import (
+    Framing,
     OriginModel,
     RedisModel,
     Resource,
@@ -142,7 +144,8 @@ class Parts:
         redis = RedisModel()
         redis.execute(("SCRIPT", "LOAD", SCRIPT), START_S)
         origin = OriginModel()
-        origin.put(URL, Resource(BODY))
+        # an object of unknown length goes in parts as small as the plan says
+        origin.put(URL, Resource(BODY, framing=Framing.CHUNKED if self.size.parts > 1 else Framing.LENGTH))
         fresh: dict[str, Any] = {
             "redis": redis,
             "store": StoreModel(min_part_bytes=1),
@@ -363,23 +366,3 @@ def changes_something(call: RedisCommand | HttpExchange) -> bool:
             return len(words) > 5 and words[5] != "read"
         case HttpExchange(request=request):
             return request.method not in ("GET", "HEAD")
-
-
-def in_words(call: object) -> str:
-    """A call, for people."""
-    match call:
-        case RedisCommand(words=(_, _, _, key, _, operation, condition, token, *_)):
-            slot = " (renewal)" if str(key).endswith(":renewal") else ""
-            return f"{operation!s} entry{slot} if {condition!s} {token!s}".rstrip()
-        case RedisCommand(words=words):
-            return str(words[0])
-        case HttpExchange(request=request):
-            operation = dict(request.headers).get("operation", request.method)
-            return f"{operation} {request.target.rpartition('/')[0].rpartition('/')[2]}".rstrip()
-        case OpenBody(request=request):
-            return f"{request.method} from the origin"
-        case ReadBody():
-            return "read the body"
-        case CloseBody():
-            return "close the body"
-    return type(call).__name__

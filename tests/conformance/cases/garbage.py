@@ -1,22 +1,25 @@
 """What is not as the mirror wrote it: in the cache it counts as absent, in the queue it is put aside with a reason."""
 
-import hashlib
+from __future__ import annotations
+
 import json
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 import redis
 
 from cloud_mirror import keys
+from cloud_mirror.copy_table import Row as Copy
 from cloud_mirror.entry import Entry, Holder, Status, to_fields
 from cloud_mirror.message import Job, to_body
 from cloud_mirror.reason import Reason
-from tests.acceptance.conftest import MakeFleet
-from tests.acceptance.looking import PATIENCE_S, Queues, Site, entry_of, fetch, mirrored
+from cloud_mirror.redirect_table import Row as Redirect
+from tests.conformance.case import case
+from tests.conformance.maker import Maker
+from tests.conformance.site import Site
 from tests.fleet import POOL, Fleet
+from tests.looking import Queues
 from tests.servers import Origin
-from tests.servers.processes import wait_until
 
 Put = Callable[[redis.Redis, str, str], None]
 
@@ -80,26 +83,27 @@ GARBAGE: dict[str, Put] = {
 }
 
 
-@pytest.mark.parametrize("name", GARBAGE)
-def test_garbage_in_the_cache_counts_as_absent(site: Site, name: str) -> None:
-    path = f"/garbage-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-    url = site.origin.put(path, b"the object itself")
+@case(Redirect.READ_ABSENT, Redirect.BACKFILL_WRITTEN, Copy.READ_VACANT)
+def garbage_in_the_cache_counts_as_absent(make: Maker) -> None:
+    site = make.site(fronts=2)
+    for name, put in GARBAGE.items():
+        url = site.put("garbage", name.encode())
+        spoil(site, url, put)
+        first = site.front.ask(url)
+        assert first.said == (302, "copied", "just-copied"), name
+        assert site.body(first) == name.encode()
+        spoil(site, url, put)
+        again = site.front.ask(url)
+        assert (again.outcome, again.location) == ("backfill", first.location), name
+        assert (site.front.ask(url).outcome, site.gets(url)) == ("hit", 1)
 
-    def spoil() -> None:
-        with redis.Redis.from_url(site.fleet.valkey.url, decode_responses=True) as client:
-            key = keys.entry_key(POOL, url)
-            client.delete(key)
-            GARBAGE[name](client, key, url)
 
-    spoil()
-    first = site.front.ask(url)
-    assert (first.outcome, first.reason) == ("copied", "just-copied")
-    assert fetch(first.location).sha256 == site.origin.sha256(path)
-    spoil()
-    again = site.front.ask(url)
-    assert (again.outcome, again.location) == ("backfill", first.location)
-    assert site.front.ask(url).outcome == "hit"
-    assert site.origin.count("GET", path) == 1
+def spoil(site: Site, url: str, put: Put) -> None:
+    """Have that in the cache, in the entry's place."""
+    with site.redis() as client:
+        key = keys.entry_key(POOL, url)
+        client.delete(key)
+        put(client, key, url)
 
 
 def letters(fleet: Fleet) -> list[dict[str, Any]]:
@@ -112,9 +116,12 @@ def letters(fleet: Fleet) -> list[dict[str, Any]]:
         client.close()
 
 
-def test_what_is_no_job_becomes_a_dead_letter_and_the_worker_goes_on(make_fleet: MakeFleet, origin: Origin) -> None:
-    fleet = make_fleet()
-    url = origin.put("/never", b"asked for by nobody who may")
+@case(Copy.RECEIVED)
+def what_is_no_job_becomes_a_dead_letter_and_the_worker_goes_on(make: Maker) -> None:
+    site = make.site(fronts=2)
+    buried = site.back.metric("cloud_mirror_jobs_total", event="buried")
+    site.origin.forget()
+    url = site.put("never", b"asked for by nobody who may")
     job = json.loads(to_body(Job(POOL, url, "0")))
     malformed = {
         "hello": "the message is not JSON",
@@ -129,65 +136,50 @@ def test_what_is_no_job_becomes_a_dead_letter_and_the_worker_goes_on(make_fleet:
         json.dumps(job | {"url": url.replace("http", "HTTP")}): "canonical",
         "\u00e9\U0001f600" * 100: "the message is not JSON",
     }
-    front, worker = fleet.start("serve"), fleet.start("work")
-    with Queues(fleet) as queues:
+    assert letters(site.fleet) == []
+    with Queues(site.fleet) as queues:
         for body in malformed:
             queues.send(body)
-        wait_until(lambda: len(letters(fleet)) == len(malformed), PATIENCE_S, lambda: f"Letters: {letters(fleet)}")
-        wait_until(lambda: queues.depth() == queues.depth(dead=True) == 0, PATIENCE_S, lambda: "Some are queued still")
-    for letter in letters(fleet):
+        site.wait(lambda: len(letters(site.fleet)) == len(malformed))
+        site.wait(lambda: queues.depth(dead=True) == 0)
+    for letter in letters(site.fleet):
         assert letter["reason"] == "job-malformed"
         assert malformed.pop(letter["body"]) in letter["detail"]
     assert malformed == {}
-    assert origin.requests == ()
-    other = origin.put("/still-copied", b"the worker goes on")
-    assert fetch(mirrored(front, other).location).sha256 == origin.sha256("/still-copied")
-    assert worker.metric("cloud_mirror_jobs_total", event="buried") == 11
+    assert site.origin.requests == ()
+    assert site.body(site.copied(site.put("still-copied", b"the worker goes on"))) == b"the worker goes on"
+    assert site.back.metric("cloud_mirror_jobs_total", event="buried") == buried + 11
 
 
-def test_a_job_for_what_no_pattern_allows_fetches_nothing(site: Site) -> None:
+@case(Copy.DECLINED, Copy.RECORDED)
+def a_job_for_what_no_pattern_allows_fetches_nothing(make: Maker) -> None:
     """It may have been sent by a stranger, or before the patterns were changed."""
-    with Origin() as stranger, Queues(site.fleet) as queues:
-        url = stranger.put("/inside", b"not for the world")
-        queues.send(to_body(Job(POOL, url, "0")))
-        wait_until(lambda: entry_of(site.fleet, url) is not None, PATIENCE_S, lambda: "The job came to no end")
-
-        def refused() -> bool:
-            entry = entry_of(site.fleet, url)
-            return entry is not None and entry.status is Status.ERROR
-
-        wait_until(refused, PATIENCE_S, lambda: f"Not refused: {entry_of(site.fleet, url)}")
-        entry = entry_of(site.fleet, url)
-        assert entry is not None
-        assert entry.reason is Reason.URL_NOT_ALLOWED
-        wait_until(lambda: queues.depth() == 0, PATIENCE_S, lambda: "The job comes back")
+    site = make.site(fronts=2)
+    with Origin() as stranger:
+        url = stranger.put("/forbidden", b"not for the world")
+        site.send_job(url)
+        site.wait(lambda: (entry := site.entry(url)) is not None and entry.reason is Reason.URL_NOT_ALLOWED)
+        site.wait_for_row(Copy.SETTLED)
         assert stranger.requests == ()
-    assert site.fleet.keys(keys.object_prefix(url)) == []
+    assert site.copies(url) == []
 
 
-def test_a_job_that_keeps_failing_is_given_up(make_fleet: MakeFleet, origin: Origin) -> None:
+@case(Copy.FETCH_FAILED, Copy.RECORDED, Redirect.READ_ERROR)
+def a_job_that_keeps_failing_is_given_up(make: Maker) -> None:
     worker = {"first_backoff_s": 0.0, "lease_s": 10.0}
-    fleet = make_fleet(settings={"queue": {"visibility_timeout_s": 5, "max_receive_count": 2}, "worker": worker})
-    front, back = fleet.start("serve"), fleet.start("work")
-    url = origin.put("/breaks-off", b"never whole", break_after_bytes=5)
-    assert front.ask(url).status == 302
-
-    def given_up() -> bool:
-        entry = entry_of(fleet, url)
-        return entry is not None and entry.reason is Reason.COPY_FAILED
-
-    wait_until(given_up, PATIENCE_S, lambda: f"Not given up: {entry_of(fleet, url)}")
-    reply = front.ask(url)
-    assert (reply.status, reply.outcome, reply.reason, reply.location) == (302, "origin", "copy-failed", url)
-    (letter,) = letters(fleet)
+    site = make.site({"queue": {"visibility_timeout_s": 5, "max_receive_count": 2}, "worker": worker})
+    url = site.put("breaks-off", b"never whole", break_after_bytes=5)
+    assert site.front.ask(url).status == 302
+    site.wait(lambda: (entry := site.entry(url)) is not None and entry.reason is Reason.COPY_FAILED)
+    reply = site.front.ask(url)
+    assert (reply.said, reply.location) == ((302, "origin", "copy-failed"), url)
+    (letter,) = letters(site.fleet)
     assert (letter["reason"], letter["body"]) == ("copy-failed", to_body(Job(POOL, url, "0")))
-    assert origin.count("GET", "/breaks-off") == 2
-    assert back.metric("cloud_mirror_jobs_total", event="given-up") == 1
-    assert (fleet.keys(keys.object_prefix(url)), fleet.uploads()) == ([], [])
-    with Queues(fleet) as queues:
-        wait_until(lambda: queues.depth() == queues.depth(dead=True) == 0, PATIENCE_S, lambda: "Some are queued still")
-
-    origin.put("/breaks-off", b"whole at last")
-    with redis.Redis.from_url(fleet.valkey.url) as client:
-        client.delete(keys.entry_key(POOL, url))  # as if its short life had ended
-    assert front.ask(url).outcome == "copied"
+    assert site.gets(url) == 2
+    assert site.back.metric("cloud_mirror_jobs_total", event="given-up") == 1
+    assert (site.copies(url), site.uploads(url)) == ([], [])
+    with Queues(site.fleet) as queues:
+        site.wait(lambda: queues.depth() == queues.depth(dead=True) == 0)
+    site.change(url, b"whole at last")
+    site.forget(url)  # as if its short life had ended
+    assert site.front.ask(url).outcome == "copied"

@@ -2,20 +2,23 @@
 fetched for it; and the process goes on answering others.
 """
 
+from __future__ import annotations
+
 import json
 import socket
 import string
 from contextlib import ExitStack
 from urllib.parse import quote, urlsplit
 
-import pytest
-
-from tests.acceptance.conftest import MakeFleet
-from tests.acceptance.looking import PATIENCE_S, Queues, Site, ask_raw, base64_of, base64url_of, fetch, mirrored, say
+from cloud_mirror.redirect_table import Row as Redirect
+from tests.conformance.case import case
+from tests.conformance.maker import Maker
+from tests.conformance.site import Site
 from tests.fleet import ADMIN_TOKEN, REGION, Fleet, Reply, request
-from tests.servers import Origin
+from tests.looking import PATIENCE_S, Queues, ask_raw, base64_of, base64url_of, fetch, say
 
 ROUTE = f"/v1/redirect/s3/{REGION}/"
+STRICT = {"source": {"allow_private_addresses": False, "max_url_bytes": 16_384}}
 PURGE = f"/v1/purge/s3/{REGION}/"
 
 
@@ -42,51 +45,53 @@ def problem_of(fleet: Fleet, reply: Reply, status: int) -> str:
     return reply.reason
 
 
-@pytest.mark.parametrize(
-    ("url", "status", "reason"),
-    [
-        ("http://user:password@localhost:{port}/x", 400, "url-userinfo"),
-        ("http://user@localhost/x", 400, "url-userinfo"),
-        ("{origin}/a\\b", 400, "url-malformed"),
-        ("http:\\\\localhost\\a", 400, "url-malformed"),
-        ("{origin}/new\nline", 400, "url-malformed"),
-        ("{origin}/carriage\r\nHost: other", 400, "url-malformed"),
-        ("{origin}/nul\x00", 400, "url-malformed"),
-        ("{origin}/delete\x7f", 400, "url-malformed"),
-        ("{origin}/a space", 400, "url-malformed"),
-        ("{origin}/" + 3 * 1024 * "x", 400, "url-too-long"),
-        ("localhost/no-scheme:", 400, "url-malformed"),
-        ("http:///no-host", 400, "url-host"),
-        ("ftp://localhost/x", 400, "url-scheme"),
-        ("file:///etc/hosts", 400, "url-scheme"),
-        ("http://127.0.0.1:{port}/x", 400, "url-host"),
-        ("http://127.1:{port}/x", 400, "url-host"),
-        ("http://2130706433:{port}/x", 400, "url-host"),
-        ("http://0x7f.0.0.1:{port}/x", 400, "url-host"),
-        ("http://[::1]:{port}/x", 400, "url-host"),
-        ("http://[::ffff:127.0.0.1]:{port}/x", 400, "url-host"),
-        ("http://localhost.:{port}/x", 400, "url-host"),
-        ("http://l\u00f6calhost:{port}/x", 400, "url-host"),
-        ("http://localhost:{port}0/x", 400, "url-port"),
-        ("http://localhost:99999/x", 400, "url-port"),
-        ("http://other.example:{port}/x", 403, "url-not-allowed"),
-        ("http://localhost/x", 403, "url-not-allowed"),
-        ("https://localhost:{port}/x", 403, "url-not-allowed"),
-        ("http://localhost:{port}.other.example/x", 400, "url-port"),
-    ],
+URLS = (
+    ("http://user:password@localhost:{port}/x", 400, "url-userinfo"),
+    ("http://user@localhost/x", 400, "url-userinfo"),
+    ("{origin}/a\\b", 400, "url-malformed"),
+    ("http:\\\\localhost\\a", 400, "url-malformed"),
+    ("{origin}/new\nline", 400, "url-malformed"),
+    ("{origin}/carriage\r\nHost: other", 400, "url-malformed"),
+    ("{origin}/nul\x00", 400, "url-malformed"),
+    ("{origin}/delete\x7f", 400, "url-malformed"),
+    ("{origin}/a space", 400, "url-malformed"),
+    ("{origin}/" + 3 * 1024 * "x", 400, "url-too-long"),
+    ("localhost/no-scheme:", 400, "url-malformed"),
+    ("http:///no-host", 400, "url-host"),
+    ("ftp://localhost/x", 400, "url-scheme"),
+    ("file:///etc/hosts", 400, "url-scheme"),
+    ("http://127.0.0.1:{port}/x", 400, "url-host"),
+    ("http://127.1:{port}/x", 400, "url-host"),
+    ("http://2130706433:{port}/x", 400, "url-host"),
+    ("http://0x7f.0.0.1:{port}/x", 400, "url-host"),
+    ("http://[::1]:{port}/x", 400, "url-host"),
+    ("http://[::ffff:127.0.0.1]:{port}/x", 400, "url-host"),
+    ("http://localhost.:{port}/x", 400, "url-host"),
+    ("http://l\u00f6calhost:{port}/x", 400, "url-host"),
+    ("http://localhost:{port}0/x", 400, "url-port"),
+    ("http://localhost:99999/x", 400, "url-port"),
+    ("http://other.example:{port}/x", 403, "url-not-allowed"),
+    ("http://localhost/x", 403, "url-not-allowed"),
+    ("https://localhost:{port}/x", 403, "url-not-allowed"),
+    ("http://localhost:{port}.other.example/x", 400, "url-port"),
 )
-def test_a_url_that_may_not_be_copied(site: Site, url: str, status: int, reason: str) -> None:
-    url = url.replace("{origin}", site.origin.url).replace("{port}", str(site.origin.port))
+
+
+@case()
+def a_url_that_may_not_be_copied(make: Maker) -> None:
+    site = make.site(fronts=2)
     site.origin.forget()
-    expected = (status, reason)
-    for path in (quote(url, safe=""), base64_of(url), base64url_of(url)):
-        reply = ask_raw(site.front, path)
-        assert (problem_of(site.fleet, reply, status) and reply.status, reply.reason) == expected
+    for pattern, status, reason in URLS:
+        url = pattern.replace("{origin}", site.origin.url).replace("{port}", str(site.origin.port))
+        for path in (quote(url, safe=""), base64_of(url), base64url_of(url)):
+            assert problem_of(site.fleet, ask_raw(site.front, path), status) == reason, url
     assert site.origin.requests == ()
 
 
-def test_a_raw_url_is_shown_in_its_encoded_form(site: Site) -> None:
-    url = site.origin.put("/raw/a%20b.bin", b"raw")
+@case()
+def a_raw_url_is_shown_in_its_encoded_form(make: Maker) -> None:
+    site = make.site(fronts=2)
+    url = site.put("raw/a%20b.bin", b"raw")
     site.origin.forget()
     for raw in (url, url.replace("//", "/"), quote(url, safe="/"), quote(url, safe=":/").replace("//", "%2F%2F", 1)):
         reply = ask_raw(site.front, raw)
@@ -94,11 +99,13 @@ def test_a_raw_url_is_shown_in_its_encoded_form(site: Site) -> None:
         shown = json.loads(reply.body)["detail"].rpartition(" ")[2]
         assert shown == quote(url, safe="")
     assert site.origin.requests == ()
-    assert fetch(ask_raw(site.front, quote(url, safe="")).location).sha256 == site.origin.sha256("/raw/a%20b.bin")
+    assert fetch(ask_raw(site.front, quote(url, safe="")).location).sha256 == site.origin.sha256(site.path_of(url))
 
 
-def test_a_query_on_the_route_is_shown_where_it_belongs(site: Site) -> None:
-    url = site.origin.put("/raw/q", b"with a query")
+@case()
+def a_query_on_the_route_is_shown_where_it_belongs(make: Maker) -> None:
+    site = make.site(fronts=2)
+    url = site.put("raw/q", b"with a query")
     site.origin.forget()
     for path in (quote(url, safe=""), url):
         reply = ask_raw(site.front, f"{path}?a=b&c=d/e")
@@ -108,41 +115,48 @@ def test_a_query_on_the_route_is_shown_where_it_belongs(site: Site) -> None:
     assert site.origin.requests == ()
 
 
-@pytest.mark.parametrize("path", ["", "!!!", "a", "aGVsbG8=X", "%", "%zz", "%ff", "_w", "aHR0cDovLw=_", "=", "%00"])
-def test_what_is_no_url_in_any_form(site: Site, path: str) -> None:
-    assert problem_of(site.fleet, ask_raw(site.front, path), 400) == "url-undecodable"
+NO_URLS = ("", "!!!", "a", "aGVsbG8=X", "%", "%zz", "%ff", "_w", "aHR0cDovLw=_", "=", "%00")
 
 
-@pytest.mark.parametrize(
-    ("method", "target", "status", "reason", "allow"),
-    [
-        ("GET", "/", 404, "route-unknown", None),
-        ("GET", "/v2/ping", 404, "route-unknown", None),
-        ("GET", "/v1/redirect/s3", 404, "route-unknown", None),
-        ("GET", "/v1/ping/", 404, "route-unknown", None),
-        ("GET", "//v1/ping", 404, "route-unknown", None),
-        ("GET", f"/v1/redirect/gcs/{REGION}/x", 404, "pool-unknown", None),
-        ("GET", "/v1/redirect/s3/nowhere-1/x", 404, "pool-unknown", None),
-        ("DELETE", "/v1/purge/s3/nowhere-1/x", 404, "pool-unknown", None),
-        ("POST", "/v1/ping", 405, "method-not-allowed", "GET, HEAD"),
-        ("PUT", "/healthz", 405, "method-not-allowed", "GET, HEAD"),
-        ("POST", f"{ROUTE}x", 405, "method-not-allowed", "GET, HEAD"),
-        ("DELETE", f"{ROUTE}x", 405, "method-not-allowed", "GET, HEAD"),
-        ("GET", f"{PURGE}x", 405, "method-not-allowed", "DELETE"),
-        ("OPTIONS", "*", 404, "route-unknown", None),
-    ],
+@case()
+def what_is_no_url_in_any_form(make: Maker) -> None:
+    site = make.site(fronts=2)
+    for path in NO_URLS:
+        assert problem_of(site.fleet, ask_raw(site.front, path), 400) == "url-undecodable", path
+
+
+ROUTES = (
+    ("GET", "/", 404, "route-unknown", None),
+    ("GET", "/v2/ping", 404, "route-unknown", None),
+    ("GET", "/v1/redirect/s3", 404, "route-unknown", None),
+    ("GET", "/v1/ping/", 404, "route-unknown", None),
+    ("GET", "//v1/ping", 404, "route-unknown", None),
+    ("GET", f"/v1/redirect/gcs/{REGION}/x", 404, "pool-unknown", None),
+    ("GET", "/v1/redirect/s3/nowhere-1/x", 404, "pool-unknown", None),
+    ("DELETE", "/v1/purge/s3/nowhere-1/x", 404, "pool-unknown", None),
+    ("POST", "/v1/ping", 405, "method-not-allowed", "GET, HEAD"),
+    ("PUT", "/healthz", 405, "method-not-allowed", "GET, HEAD"),
+    ("POST", f"{ROUTE}x", 405, "method-not-allowed", "GET, HEAD"),
+    ("DELETE", f"{ROUTE}x", 405, "method-not-allowed", "GET, HEAD"),
+    ("GET", f"{PURGE}x", 405, "method-not-allowed", "DELETE"),
+    ("OPTIONS", "*", 404, "route-unknown", None),
 )
-def test_a_route_or_method_that_there_is_not(
-    site: Site, method: str, target: str, status: int, reason: str, allow: str | None
-) -> None:
-    reply = request(site.front.base_url, target, method)
-    assert problem_of(site.fleet, reply, status) == reason
-    assert reply.headers.get("allow") == allow
 
 
-def test_a_purge_needs_the_token(site: Site) -> None:
-    url = site.origin.put("/kept", b"kept")
-    kept = mirrored(site.front, url)
+@case()
+def a_route_or_method_that_there_is_not(make: Maker) -> None:
+    site = make.site(fronts=2)
+    for method, target, status, reason, allow in ROUTES:
+        reply = request(site.front.base_url, target, method)
+        assert problem_of(site.fleet, reply, status) == reason, target
+        assert reply.headers.get("allow") == allow
+
+
+@case()
+def a_purge_needs_the_token(make: Maker) -> None:
+    site = make.site(fronts=2)
+    url = site.put("kept", b"kept")
+    kept = site.copied(url)
     target = PURGE + quote(url, safe="")
 
     def purge(authorization: str | None) -> Reply:
@@ -156,29 +170,37 @@ def test_a_purge_needs_the_token(site: Site) -> None:
     for wrong in (ADMIN_TOKEN[:-1], ADMIN_TOKEN + "x", ADMIN_TOKEN.upper(), "\u00e9"):
         assert problem_of(site.fleet, purge(f"Bearer {wrong}"), 403) == "purge-forbidden"
     assert site.front.ask(url).location == kept.location
-    assert fetch(kept.location).sha256 == site.origin.sha256("/kept")
+    assert fetch(kept.location).sha256 == site.origin.sha256(site.path_of(url))
     assert purge(f"Bearer {ADMIN_TOKEN}").status == 204
     assert fetch(kept.location).status == 404
 
 
-def test_without_a_configured_token_nobody_may_purge(make_fleet: MakeFleet, origin: Origin) -> None:
-    fleet = make_fleet()
-    del fleet.environment["CLOUD_MIRROR_ADMIN_TOKEN"]
-    front = fleet.start("serve")
+@case()
+def without_a_configured_token_nobody_may_purge(make: Maker) -> None:
+    site = make.own(backs=0, admin_token=False)
     for token in (ADMIN_TOKEN, "", "None"):
-        assert problem_of(fleet, front.purge(origin.put("/x", b"x"), token), 403) == "purge-forbidden"
+        assert problem_of(site.fleet, site.front.purge(site.put("x", b"x"), token), 403) == "purge-forbidden"
 
 
-def test_a_host_whose_address_the_guard_refuses(make_fleet: MakeFleet, origin: Origin) -> None:
+@case(Redirect.ORIGIN_NOT_ALLOWED, Redirect.READ_NEGATIVE)
+def a_host_whose_address_the_guard_refuses(make: Maker) -> None:
     """A loopback address stands for every private one."""
-    fleet = make_fleet(settings={"source": {"allow_private_addresses": False}})
-    front, _ = fleet.start("serve"), fleet.start("work")
-    url = origin.put("/inside", b"not for the world")
+    site = make.site(STRICT)
+    url = site.put("inside", b"not for the world")
     for _ in range(2):
-        assert problem_of(fleet, front.ask(url), 403) == "address-not-allowed"
-    with Queues(fleet) as queues:
+        assert problem_of(site.fleet, site.front.ask(url), 403) == "address-not-allowed"
+    with Queues(site.fleet) as queues:
         assert queues.depth() == 0
-    assert origin.requests == ()
+    assert site.origin.requests == ()
+
+
+@case()
+def a_url_of_the_longest_kind_can_be_asked_for(make: Maker) -> None:
+    site = make.site(STRICT)
+    longest = f"{site.origin.url}/longest?"
+    longest += "/" * (16_384 - len(longest))
+    assert site.front.ask(longest).said == (403, "error", "address-not-allowed")
+    assert problem_of(site.fleet, site.front.ask(longest + "/"), 400) == "url-too-long"
 
 
 def whole_reply(site: Site, method: str, target: str) -> tuple[bytes, list[bytes], bytes]:
@@ -189,9 +211,11 @@ def whole_reply(site: Site, method: str, target: str) -> tuple[bytes, list[bytes
     return first, sorted(line for line in lines if not line.lower().startswith(b"date:")), body
 
 
-def test_head_gives_the_headers_of_get_and_no_body(site: Site) -> None:
-    url = site.origin.put("/for-head", b"for HEAD")
-    mirrored(site.front, url)
+@case()
+def head_gives_the_headers_of_get_and_no_body(make: Maker) -> None:
+    site = make.site(fronts=2)
+    url = site.put("for-head", b"for HEAD")
+    site.copied(url)
     targets = [ROUTE + quote(url, safe=""), ROUTE + "raw/path", ROUTE + quote("http://other.example/", safe="")]
     for target in (*targets, "/v1/ping", "/healthz", "/readyz", "/nowhere", f"{ROUTE}x?y"):
         got, asked = whole_reply(site, "GET", target), whole_reply(site, "HEAD", target)
@@ -212,9 +236,10 @@ NO_HTTP = {
 }
 
 
-@pytest.mark.parametrize("name", NO_HTTP)
-def test_what_is_not_http_is_answered_with_a_client_error(site: Site, name: str) -> None:
-    said = say(site.front, *NO_HTTP[name], end=True)
+@case(each=NO_HTTP)
+def what_is_not_http_is_answered_with_a_client_error(make: Maker, word: str) -> None:
+    site = make.site(fronts=2)
+    said = say(site.front, *NO_HTTP[word], end=True)
     head, _, body = said.partition(b"\r\n\r\n")
     if said:  # a connection may be closed while its nonsense is still being sent
         assert head.split()[1] in (b"400", b"404", b"414", b"431"), head
@@ -225,18 +250,10 @@ def test_what_is_not_http_is_answered_with_a_client_error(site: Site, name: str)
     assert request(site.front.base_url, "/v1/ping").status == 200
 
 
-def test_a_url_of_the_longest_kind_can_be_asked_for(make_fleet: MakeFleet, origin: Origin) -> None:
-    fleet = make_fleet(settings={"source": {"max_url_bytes": 16_384}})
-    front = fleet.start("serve")
-    longest = f"{origin.url}/longest?"
-    longest += "/" * (16_384 - len(longest))
-    assert front.ask(longest).status == 404
-    assert origin.count("HEAD", longest.removeprefix(origin.url)) == 1
-    assert problem_of(fleet, front.ask(longest + "/"), 400) == "url-too-long"
-
-
-def test_a_request_cut_in_the_middle_and_silent_connections_keep_nobody_waiting(site: Site) -> None:
-    url = site.origin.put("/for-others", b"for others")
+@case()
+def a_request_cut_in_the_middle_and_silent_connections_keep_nobody_waiting(make: Maker) -> None:
+    site = make.site(fronts=2)
+    url = site.put("for-others", b"for others")
     where = urlsplit(site.front.base_url)
     address = (where.hostname or "", where.port or 80)
     with ExitStack() as stack:
@@ -245,11 +262,13 @@ def test_a_request_cut_in_the_middle_and_silent_connections_keep_nobody_waiting(
             if number % 2:
                 silent.sendall(f"GET {ROUTE}http%3A%2F%2F".encode())
         assert say(site.front, b"GET /v1/ping HT", end=True) == b""
-        assert fetch(mirrored(site.front, url).location).sha256 == site.origin.sha256("/for-others")
+        assert fetch(site.copied(url).location).sha256 == site.origin.sha256(site.path_of(url))
 
 
-def test_a_body_where_none_belongs_is_no_second_request(site: Site) -> None:
+@case()
+def a_body_where_none_belongs_is_no_second_request(make: Maker) -> None:
     """What comes with a GET is its body, whatever it looks like (RFC 9112, 6.3)."""
+    site = make.site(fronts=2)
     inner = b"GET /nowhere HTTP/1.1\r\nHost: m\r\n\r\n"
     outer = f"GET /v1/ping HTTP/1.1\r\nHost: m\r\nConnection: close\r\nContent-Length: {len(inner)}\r\n\r\n".encode()
     said = say(site.front, outer + inner)
@@ -257,8 +276,10 @@ def test_a_body_where_none_belongs_is_no_second_request(site: Site) -> None:
     assert said.startswith(b"HTTP/1.1 200 ")
 
 
-def test_no_byte_in_a_path_makes_the_process_stumble(site: Site) -> None:
+@case()
+def no_byte_in_a_path_makes_the_process_stumble(make: Maker) -> None:
     """Every byte that a request line can carry, in the path and in what is asked for."""
+    site = make.site(fronts=2)
     site.origin.forget()
     for code in set(range(0x21, 0x100)) - {ord("?"), ord("#")}:
         path = b"GET " + ROUTE.encode() + b"x" + bytes([code]) + b" HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n"

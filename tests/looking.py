@@ -1,4 +1,4 @@
-"""What acceptance tests look with: at bytes, at the cache, at the queue, at what a socket says."""
+"""What tests of whole fleets look with: at bytes, at the cache, at the queue, at what a socket says."""
 
 import base64
 import hashlib
@@ -9,24 +9,10 @@ from urllib.parse import urlsplit
 
 import redis
 
-from cloud_mirror import keys
-from cloud_mirror.entry import Entry, from_fields
 from tests.fleet import POOL, REGION, Fleet, Process, Reply, request
-from tests.servers import Origin
-from tests.servers.processes import wait_until
 
 PATIENCE_S = 60.0
 """How long a test waits for what must come: far longer than it takes, for a machine that is busy."""
-
-
-@dataclass(frozen=True)
-class Site:
-    """A fleet that a module's tests share: one front end, one back end, an origin."""
-
-    fleet: Fleet
-    origin: Origin
-    front: Process
-    worker: Process
 
 
 @dataclass(frozen=True)
@@ -57,18 +43,6 @@ def fetch(url: str) -> Fetched:
         connection.close()
 
 
-def mirrored(front: Process, url: str) -> Reply:
-    """The first redirect to a copy of the URL, for a client that asks until it gets one."""
-    replies: list[Reply] = []
-
-    def there() -> bool:
-        replies.append(front.ask(url))
-        return replies[-1].outcome in ("hit", "backfill", "copied")
-
-    wait_until(there, PATIENCE_S, lambda: f"No copy of {url} was made; last: {replies[-1]}")
-    return replies[-1]
-
-
 def ask_raw(front: Process, path: str, method: str = "GET") -> Reply:
     """Ask for what stands in the path, exactly as it stands."""
     return request(front.base_url, f"/v1/redirect/s3/{REGION}/{path}", method)
@@ -82,14 +56,6 @@ def base64_of(url: str) -> str:
 def base64url_of(url: str) -> str:
     """The URL in base64url without padding, as RFC 4648, 5 has it."""
     return base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")
-
-
-def entry_of(fleet: Fleet, url: str) -> Entry | None:
-    """The entry of a URL, read past the mirror."""
-    with redis.Redis.from_url(fleet.valkey.url, decode_responses=True) as client:
-        stored = client.hgetall(keys.entry_key(POOL, url))
-        assert isinstance(stored, dict)
-        return from_fields({str(name): str(value) for name, value in stored.items()})
 
 
 def cache_time_s(fleet: Fleet) -> float:

@@ -1,0 +1,120 @@
+"""What the explorer counts as a situation and as a step, and that a world seen twice is the same world."""
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+
+from cloud_mirror.simulator.chance import Chance
+from cloud_mirror.simulator.explorer import WORLDS, Explored, Explorer, Size
+from cloud_mirror.simulator.explorer.board import Step, World
+from cloud_mirror.simulator.explorer.spelling import shape, spell
+from cloud_mirror.wire.calls import AwaitNotice, Done
+
+SIZES = (
+    Size(fronts=2, backs=2, purges=1, faults=4),
+    Size(fronts=2, backs=1, purges=2, faults=3, parts=2),
+    Size(fronts=1, backs=2, purges=1, faults=3, parts=2, lies=True),
+    Size(fronts=2, backs=1, purges=1, parts=3),
+)
+
+
+def explored(size: Size) -> Explored:
+    return Explorer(size).explore()
+
+
+def walk(explorer: Explorer, chance: Chance) -> Iterator[tuple[World, list[Step], Step, World]]:
+    """A way through a world by chance, to its end: where, what may come, what comes, and where it leads."""
+    world = explorer.rules.start()
+    while found := explorer.rules.steps(world)[0]:
+        step = chance.pick(found)
+        after = explorer.rules.after(world, step)
+        yield world, found, step, after
+        world = after
+
+
+def take(explorer: Explorer, *wanted: tuple[str, str]) -> World:
+    """The world after these steps: who does what, by the beginning of the words."""
+    world = explorer.rules.start()
+    for who, what in wanted:
+        (step,) = (
+            step
+            for step in explorer.rules.steps(world)[0]
+            if step.move.who == who and step.move.what.startswith(what) and not step.move.fault
+        )
+        world = explorer.rules.after(world, step)
+    return world
+
+
+@pytest.mark.timeout(1200)
+def test_the_short_list() -> None:
+    """Nothing is violated; and as everything is explored in a fixed order, the numbers are the same each time."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        seen = {result.size: result for result in pool.map(explored, WORLDS)}
+    assert [result for result in seen.values() if result.violations] == []
+    counts = {size: (each.worlds, each.steps, each.deepest, each.quiet) for size, each in seen.items()}
+    assert counts == COUNTS
+
+
+COUNTS: dict[Size, tuple[int, int, int, int]] = {}
+"""Situations, steps, the deepest, at rest. To be looked at, and put right, where moves or machines change."""
+
+
+def test_an_exploration_can_be_cut_short_and_followed() -> None:
+    told: list[tuple[int, int, int]] = []
+    result = Explorer(Size(fronts=2)).explore(at_most=100, tell=lambda *numbers: told.append(numbers))
+    assert 100 <= result.worlds < 200
+    assert told[-1] == (result.deepest, result.worlds, result.steps)
+    assert [depth for depth, _, _ in told] == list(range(1, result.deepest + 1))
+
+
+def test_worlds_that_differ_in_names_alone_are_one() -> None:
+    explorer = Explorer(Size(fronts=2, purges=2))
+    both = ("f1", "asks")
+    one = take(explorer, both, ("f0", "read"), ("f0", "write"), ("f0", "GetObject"))
+    other = take(explorer, both, ("f1", "read"), ("f1", "write"), ("f1", "GetObject"))
+    assert one != other
+    assert explorer.canonical(one) == explorer.canonical(other)
+    purges = [take(explorer, (who, "begins to purge"), (who, "PutObject")) for who in ("p0", "p1")]
+    assert purges[0] != purges[1]
+    assert explorer.canonical(purges[0]) == explorer.canonical(purges[1])
+
+
+def test_worlds_that_differ_in_what_is_whose_are_two() -> None:
+    explorer = Explorer(Size(fronts=2))
+    both = ("f1", "asks")
+    start, read = take(explorer, both), take(explorer, both, ("f0", "read"))
+    assert explorer.canonical(start) != explorer.canonical(read)
+    mine = take(explorer, both, ("f0", "read"), ("f1", "read"), ("f0", "write"))
+    its = take(explorer, both, ("f0", "read"), ("f1", "read"), ("f1", "write"))
+    redis = explorer.rules.place["redis"]
+    mixed = (*mine[:redis], its[redis], *mine[redis + 1 :])
+    shapes = explorer.parts.models["redis"].shapes
+    assert shapes[mine[redis]] == shapes[its[redis]]
+    assert explorer.canonical(mine) == explorer.canonical(its) != explorer.canonical(mixed)
+
+
+def test_text_tells_values_apart() -> None:
+    assert spell((True, 1, None, b"a", {2: "b"}, {1, 2}, [0.5])) == "(True,1,None,b'a',{2:'b'},{1,2},(0.5))"
+    assert spell(Done()) == "Done()"
+    assert spell(AwaitNotice("k", 1, 2.0)) != spell(AwaitNotice("k", 2, 2.0))
+    assert spell(object()) == "object"
+    assert shape("zqf0z-1 zqb0t1z zqf0z-1 put-3").text == shape("zqf1z-2 zqb0t2z zqf1z-2 put-1").text
+    assert shape("zqf0z-1 zqb0t1z zqf0z-1").text != shape("zqf0z-1 zqb0t1z zqb0t1z").text
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_time_passes_only_where_nobody_can_go_on(size: Size) -> None:
+    explorer = Explorer(size)
+    rules = explorer.rules
+    moved = 0
+    for seed in range(12):
+        for world, found, step, after in walk(explorer, Chance(seed)):
+            now, then = (explorer.parts.weathers.parts[each[rules.weather]].now for each in (world, after))
+            assert (then > now) == (step.move.who == "clock")
+            if any(each.move.who == "clock" for each in found):
+                moved += 1
+                at_work = [each.move for each in found if each.reply is not None and each.move.fault != "at last"]
+                assert at_work == []
+    assert moved > 0
