@@ -7,7 +7,7 @@ BIN := .venv/bin
 SHELL_NAME ?= asyncio
 
 .DELETE_ON_ERROR:
-.PHONY: demo test mutants format
+.PHONY: demo test conformance mutants format
 
 demo: .venv/.has-demo
 	@$(BIN)/cloud-mirror demo --shell $(SHELL_NAME)
@@ -18,6 +18,10 @@ test: .venv/.has-test
 	@$(BIN)/ruff format --check --quiet || { echo "Run 'make format' to lay the code out."; exit 1; }
 	@$(BIN)/mypy
 	@$(BIN)/pytest --cov --cov-report=term-missing
+
+# The cases of the conformance suite, which take turns at the shells in `make test`, over every shell and a mixture.
+conformance: .venv/.has-test
+	@$(BIN)/pytest tests/conformance --shell every
 
 # Changes the core in thousands of small ways, one at a time, and tells which of them its tests do not notice.
 mutants: .venv/.has-test

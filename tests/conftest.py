@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.fleet import MIXED, SHELLS
+from tests.fleet import EVERY, MIXED, SHELLS
 from tests.servers import FaultProxy, Moto, Origin, SeaweedFS, Valkey
 
 # A run gives the same as the run before, on a slow machine too; to look for new cases: --hypothesis-profile=search
@@ -21,8 +21,8 @@ settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--shell trio`: which shell the tests' fleets run in; without it, the conformance suite runs over all of them."""
-    parser.addoption("--shell", choices=(*SHELLS, MIXED), help="what runs the fleets' processes")
+    """`--shell trio`: which shell the tests' fleets run in; without it, conformance's cases take turns at them."""
+    parser.addoption("--shell", choices=(*SHELLS, MIXED, EVERY), help="what runs the fleets' processes")
 
 
 def pytest_configure() -> None:
@@ -34,7 +34,7 @@ def pytest_configure() -> None:
 def shell(pytestconfig: pytest.Config) -> str:
     """The shell of this run's fleets, but for the conformance suite's."""
     chosen: str | None = pytestconfig.getoption("shell")
-    return chosen or SHELLS[0]
+    return chosen if chosen in (*SHELLS, MIXED) else SHELLS[0]
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,8 @@ REGION: Final = "us-west-1"
 POOL: Final = f"s3_{REGION}"
 ADMIN_TOKEN: Final = "a-token-for-tests"
 SHELLS: Final = ("asyncio", "trio", "sync")
+EVERY: Final = "every"
+"""All shells one after the other, and a mixture of them."""
 MIXED: Final = "mixed"
 """A fleet's commands and processes take turns at all shells."""
 
