@@ -1,5 +1,5 @@
 # `make demo` and `make test` set up all that they need: a virtual environment in .venv, filled from the package index.
-# `make demo SHELL_NAME=trio` (or sync) shows another shell.
+# `make demo SHELL_NAME=trio` (or sync) shows another shell. `make mutants` tests the core's tests (docs/mutants.md).
 
 PYTHON := $(shell for name in python3.11 python3 python; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
@@ -7,7 +7,7 @@ BIN := .venv/bin
 SHELL_NAME ?= asyncio
 
 .DELETE_ON_ERROR:
-.PHONY: demo test format
+.PHONY: demo test mutants format
 
 demo: .venv/.has-demo
 	@$(BIN)/cloud-mirror demo --shell $(SHELL_NAME)
@@ -18,6 +18,10 @@ test: .venv/.has-test
 	@$(BIN)/ruff format --check --quiet || { echo "Run 'make format' to lay the code out."; exit 1; }
 	@$(BIN)/mypy
 	@$(BIN)/pytest --cov --cov-report=term-missing
+
+# Changes the core in thousands of small ways, one at a time, and tells which of them its tests do not notice.
+mutants: .venv/.has-test
+	@$(BIN)/python -m tests.mutation
 
 format: .venv/.has-test
 	@$(BIN)/ruff format

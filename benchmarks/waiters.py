@@ -31,6 +31,7 @@ from cloud_mirror_command.limits import raise_open_files
 from tests.fleet import REGION, SHELLS, Process
 
 COUNTS: Final = (1_000, 10_000)
+URLS: Final = (1, 100)
 CONNECTING: Final = 200
 """Connections that are being made at once: well below what may wait for a server to take them."""
 
@@ -190,15 +191,15 @@ def measure(made: Stage, case: Case) -> Measured:
     return result
 
 
-def cases(shells: Sequence[str], counts: Sequence[int], urls: int) -> Iterator[Case]:
+def cases(shells: Sequence[str], counts: Sequence[int], urls: Sequence[int]) -> Iterator[Case]:
     """All that are measured: the threaded shell with the threads that it has by default, and for 1,000 with as many."""
     for shell in shells:
         for count in counts:
             default = ServerPolicy().threads if shell == "sync" else None
-            yield Case(shell, count, 1, default)
-            yield Case(shell, count, urls, default)
+            for number in urls:
+                yield Case(shell, count, number, default)
         if shell == "sync":
-            yield Case(shell, counts[0], 1, counts[0])
+            yield Case(shell, counts[0], urls[0], counts[0])
 
 
 def main() -> int:
@@ -206,7 +207,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shell", action="append", choices=SHELLS)
     parser.add_argument("--waiters", action="append", type=int)
-    parser.add_argument("--urls", type=int, default=100, help="how many URLs they ask for in every second case")
+    parser.add_argument("--urls", action="append", type=int, help="how many URLs they ask for, one after another")
     parser.add_argument("--write", action="store_true", help="put the table into docs/choosing-a-shell.md")
     options = parser.parse_args()
     counts = tuple(options.waiters or COUNTS)
@@ -215,7 +216,7 @@ def main() -> int:
         return 2
     measured = []
     with stage() as made:
-        for case in cases(options.shell or SHELLS, counts, options.urls):
+        for case in cases(options.shell or SHELLS, counts, options.urls or URLS):
             measured.append(measure(made, case))
             print(f"{' | '.join(measured[-1].line())}{'' if measured[-1].right else ' | WRONG'}", flush=True)
     text = page.table(HEAD, [each.line() for each in measured])

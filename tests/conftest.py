@@ -21,8 +21,8 @@ settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--shell trio`: which shell the acceptance tests' processes run in."""
-    parser.addoption("--shell", choices=(*SHELLS, MIXED), default=SHELLS[0], help="what runs the fleets' processes")
+    """`--shell trio`: which shell the tests' fleets run in; without it, the conformance suite runs over all of them."""
+    parser.addoption("--shell", choices=(*SHELLS, MIXED), help="what runs the fleets' processes")
 
 
 def pytest_configure() -> None:
@@ -32,9 +32,9 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def shell(pytestconfig: pytest.Config) -> str:
-    """The shell of this run's fleets."""
-    chosen: str = pytestconfig.getoption("shell")
-    return chosen
+    """The shell of this run's fleets, but for the conformance suite's."""
+    chosen: str | None = pytestconfig.getoption("shell")
+    return chosen or SHELLS[0]
 
 
 @pytest.fixture(scope="session")

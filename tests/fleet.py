@@ -54,6 +54,11 @@ class Reply:
         return self.headers.get("cloud-mirror", "").partition("reason=")[2]
 
     @property
+    def said(self) -> tuple[int, str, str]:
+        """Status, outcome and reason."""
+        return self.status, self.outcome, self.reason
+
+    @property
     def location(self) -> str:
         """Where it redirects to."""
         return self.headers["location"]
@@ -213,8 +218,11 @@ class Fleet:
     def start(self, role: str, *words: str, shell: str | None = None) -> Process:
         """Start `serve`, `work` or `all`, and wait until it is ready; in the fleet's shell, unless another is named."""
         port = free_port()
+        return self.launch(role, port, self.command(role, *words, "--port", str(port), shell=shell))
+
+    def launch(self, role: str, port: int, command: list[str]) -> Process:
+        """Start what the command line says, which listens on that port, and wait until it is ready."""
         log = self.directory / f"{self.name}-{role}-{port}.log"
-        command = self.command(role, *words, "--port", str(port), shell=shell)
         process = Process(command, port, log, self.environment)
         self.processes.append(process)
         process.start()

@@ -71,7 +71,7 @@ def is_allowed_address(address: str, allow_private: bool) -> bool:
         if parsed.ipv4_mapped is not None:
             parsed = parsed.ipv4_mapped
         elif parsed in _NAT64:
-            parsed = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
+            parsed = ipaddress.IPv4Address(parsed.packed[-4:])
     if _within(parsed, _METADATA):
         return False
     if _within(parsed, _PRIVATE):

@@ -315,7 +315,7 @@ def _on_written(state: State, event: EntryWritten | EntryRefused | CacheFailed) 
             return _return(Row.REQUEUED, state, 0.0)
         case phase, EntryRefused():
             row = Row.PUBLISH_REFUSED if phase is Phase.PUBLISHING else Row.RECORD_REFUSED
-            return _check_epoch(row, replace(state, stop=Stop.LEASE_LOST))
+            return _check_epoch(row, state)
         case Phase.PUBLISHING, EntryWritten():
             return _settle(Row.PUBLISHED, state, Acknowledge())
         case Phase.PUBLISHING, _:
@@ -331,14 +331,13 @@ def _on_written(state: State, event: EntryWritten | EntryRefused | CacheFailed) 
 def _on_stop(row: Row, state: State, stop: Stop) -> Transition:
     """The copy is to end. What is under way is awaited; only the reading of the body is cut short."""
     state = replace(state, stop=stop)
-    if state.phase is not Phase.TRANSFERRING:
-        return Transition(row, state, ())
-    return _stop_when_quiet(row, state)
+    return _stop_when_quiet(row, state) if state.phase is Phase.TRANSFERRING else Transition(row, state, ())
 
 
 def _fail(row: Row, state: State, fault: Reason, detail: str = "") -> Transition:
     """The copy cannot be made: clean up, write down why, and settle the job."""
-    return _stop_when_quiet(row, replace(state, fault=state.fault or fault, detail=state.detail or detail))
+    assert state.fault is None, "a copy that has failed does nothing more that could fail"
+    return _stop_when_quiet(row, replace(state, fault=fault, detail=detail))
 
 
 def _stop_when_quiet(row: Row, state: State) -> Transition:

@@ -50,7 +50,7 @@ class Phase(enum.Enum):
 
 
 class Row(enum.Enum):
-    """The lines of the table. Tests name them; metrics and traces may."""
+    """The lines of the table. Tests name them, and metrics count them, by `id`."""
 
     RECEIVED = "start: a job was received"
     READ_COPYING = "reading: another worker is copying"
@@ -106,6 +106,11 @@ class Row(enum.Enum):
     OVERDUE = "any: the copy takes too long"
     DRAINED = "any: this process is to stop"
     IGNORED = "any: an answer that nobody waits for any more"
+
+    @property
+    def id(self) -> str:
+        """The stable name: lower-case words joined by hyphens."""
+        return self.name.lower().replace("_", "-")
 
 
 class Stop(enum.Enum):

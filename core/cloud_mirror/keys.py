@@ -63,7 +63,7 @@ def letter_key(body_sha256: str) -> str:
 
 def file_name(url: str) -> str:
     """The last segment of the URL's path, decoded; never empty, `.`, `..`, nor with a `/` or a control character."""
-    raw = unquote_to_bytes(urlsplit(url).path.rsplit("/", 1)[-1]).decode("utf-8", "replace")
+    raw = unquote_to_bytes(urlsplit(url).path.rpartition("/")[2]).decode("utf-8", "replace")
     name = "".join("_" if ch in "/\\\ufffd" or not ch.isprintable() else ch for ch in raw).strip()
     name = name.encode()[-MAX_NAME_BYTES:].decode("utf-8", "ignore")  # the ending says what kind of file it is
     return name if name not in ("", ".", "..") else "object"

@@ -40,9 +40,7 @@ class CacheManager:
             expiry_margin_s=pool.expiry_margin_s,
         )
         self.copy_rules = copy_table.Rules(
-            plan=plan_for(
-                policy.worker, policy.worker.concurrency * max(1, len(policy.pools)), policy.source.max_object_bytes
-            ),
+            plan=plan_for(policy.worker, policy.worker.concurrency * len(policy.pools), policy.source.max_object_bytes),
             lease_s=policy.worker.lease_s,
             patience_s=queue.patience_s,
             negative_s=server.negative_s,

@@ -89,7 +89,8 @@ def judge(hop: Hop, status: int, headers: Headers, policy: SourcePolicy, rules: 
 
 def _approve(status: int, headers: Headers, policy: SourcePolicy) -> Verdict:
     """The origin has it. What is larger than may be copied is not worth a job, which would find out the same."""
-    if (_whole_length(status, headers) or 0) > policy.max_object_bytes:
+    length = _whole_length(status, headers)
+    if length is not None and length > policy.max_object_bytes:
         return Decline(Reason.OBJECT_TOO_LARGE, status)
     return Approve()
 

@@ -42,7 +42,7 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One purge. `epoch` is the new one; `reason` says why it failed."""
+    """One purge. `epoch` is the new one, once the store has it; `reason` says why it failed."""
 
     phase: Phase = Phase.START
     epoch: str = ""
@@ -59,7 +59,7 @@ def step(state: State, event: PurgeEvent) -> tuple[State, tuple[PurgeAction, ...
     """The next state, and what must be done."""
     match state.phase, event:
         case Phase.START, PurgeAsked(epoch):
-            return replace(state, phase=Phase.WRITING_EPOCH, epoch=epoch), (WriteEpoch(epoch),)
+            return replace(state, phase=Phase.WRITING_EPOCH), (WriteEpoch(epoch),)
         case Phase.WRITING_EPOCH, EpochWritten(epoch):
             return replace(state, phase=Phase.DROPPING, epoch=epoch), (DropEverything(),)
         case Phase.DROPPING, EntryWritten():

@@ -226,9 +226,9 @@ def _on_pending(state: State, read: EntryRead, entry: Entry) -> Transition:
 
 def _time_left_s(entry: Entry, since_s: float) -> float | None:
     """How long the copy will still take at the rate it has had so far, where that can be told."""
-    if not entry.bytes_done or not entry.bytes_total or since_s <= 0:
+    if not entry.bytes_done or not entry.bytes_total:
         return None
-    return since_s * max(0, entry.bytes_total - entry.bytes_done) / entry.bytes_done
+    return since_s * (entry.bytes_total - entry.bytes_done) / entry.bytes_done
 
 
 def _on_probe(state: State, event: CopyFound | CopyNotFound | ProbeFailed) -> Transition:
@@ -238,7 +238,7 @@ def _on_probe(state: State, event: CopyFound | CopyNotFound | ProbeFailed) -> Tr
             reply = ToCopy(epoch, Outcome.BACKFILL, Reason.FOUND_IN_STORE)
             found = present(state.url, state.claim_token, epoch, copy.size, copy.etag, copy.copy_id, copy.sha256)
             write = WriteEntry(Draft(found, copy.life_left_s, expires_in_s=copy.life_left_s), state.claim_token)
-            backfilling = _covering(replace(state, epoch=epoch, reply=reply))
+            backfilling = _covering(replace(state, reply=reply))
             return _move(Row.PROBE_FOUND, backfilling, Phase.BACKFILLING, write)
         case CopyFound(epoch) | CopyNotFound(epoch):
             check = CheckOrigin(state.check_by_s)
@@ -357,7 +357,7 @@ def _reply(row: Row, state: State) -> Transition:
 
 def _finish(row: Row, state: State, response: Response) -> Transition:
     """Answer all whom this answer can answer; whoever came later gets a read of their own (rule 2), but for rule 4."""
-    forbidden = isinstance(response, Refuse) and response.reason in NOT_ALLOWED
+    forbidden = response.reason in NOT_ALLOWED
     covered, later = state.requests.parted(lambda request: forbidden or request.id <= state.covers)
     return _read(row, replace(state, requests=later, waited=False), *_tell(covered, response))
 

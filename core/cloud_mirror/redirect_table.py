@@ -32,7 +32,7 @@ class Phase(enum.Enum):
 
 
 class Row(enum.Enum):
-    """The lines of the table. Tests name them; metrics and traces may."""
+    """The lines of the table. Tests name them, and metrics count them, by `id`."""
 
     JOINED_FIRST = "start: a request came"
     JOINED = "any: another request came"
@@ -81,6 +81,11 @@ class Row(enum.Enum):
     RECORDED = "recording: written or not"
     CHANGE_DUE = "waiting: changed, or poll due"
     IGNORED = "any: an answer that nobody waits for any more"
+
+    @property
+    def id(self) -> str:
+        """The stable name: lower-case words joined by hyphens."""
+        return self.name.lower().replace("_", "-")
 
 
 @dataclass(frozen=True, slots=True)

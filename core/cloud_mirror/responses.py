@@ -8,13 +8,14 @@ from cloud_mirror.reason import NEGATIVE, NOT_ALLOWED, Reason
 
 
 def refusal(reason: Reason, status: int | None, again_in_s: float | None) -> Refuse:
-    """The answer to a URL that its origin, or the policy, says no to: the origin's own status where it is one.
+    """The answer to a URL that its origin, or the policy, says no to.
 
-    An origin that failed, or that asks for fewer requests, may say something else in `again_in_s` (None: not known).
+    An origin that failed, or that asks for fewer requests, is passed on with its own status, and may say something else
+    in `again_in_s` (None: not known).
     """
-    passing = reason in (Reason.ORIGIN_ERROR, Reason.ORIGIN_BUSY)
-    own = passing or reason in (Reason.ORIGIN_NOT_FOUND, Reason.ORIGIN_GONE)
-    return Refuse(reason, status if own and status is not None else reason.status, again_in_s if passing else None)
+    if reason in (Reason.ORIGIN_ERROR, Reason.ORIGIN_BUSY):
+        return Refuse(reason, reason.status if status is None else status, again_in_s)
+    return Refuse(reason, reason.status)
 
 
 def without_copy(on_deadline: OnDeadline, reason: Reason) -> Response:

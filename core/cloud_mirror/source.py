@@ -89,7 +89,7 @@ def parse_source(text: str, max_bytes: int) -> SourceUrl:
     host, port = _read_authority(parts[1], DEFAULT_PORTS[scheme])
     rest = parts[2] if parts[2].startswith("/") else "/" + parts[2]
     try:
-        target = quote(rest, safe=_KEPT, encoding="utf-8", errors="surrogateescape")
+        target = quote(rest, safe=_KEPT, errors="surrogateescape")
     except UnicodeEncodeError as error:
         raise SourceError(Reason.URL_MALFORMED, "The URL holds half of a surrogate pair.") from error
     return _make(scheme, host, port, target, max_bytes)

@@ -2,16 +2,26 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
-from tests.acceptance.looking import Site
-from tests.fleet import Fleet, fleet_of
+from tests.fleet import Fleet, Process, fleet_of
 from tests.servers import Moto, Origin, SeaweedFS, Valkey
 
 MakeFleet: TypeAlias = Callable[..., Fleet]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A fleet that a module's tests share: one front end, one back end, an origin."""
+
+    fleet: Fleet
+    origin: Origin
+    front: Process
+    worker: Process
 
 
 @pytest.fixture

@@ -4,19 +4,16 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from tests.acceptance.conftest import MakeFleet
-from tests.acceptance.looking import PATIENCE_S, Queues, Site, base64_of, fetch, mirrored, say
-from tests.fleet import ADMIN_TOKEN, POOL, REGION, Fleet, Process, request
-from tests.servers import FaultProxy, Origin, Point, Valkey
+from tests.acceptance.conftest import MakeFleet, Site
+from tests.fleet import POOL, REGION, Fleet, Process, request
+from tests.looking import PATIENCE_S, Queues, fetch
+from tests.servers import Valkey
 from tests.servers.processes import free_port, wait_until
-
-SECRET = "QsecretQ4711"
 
 
 class Living(Process):
@@ -27,18 +24,6 @@ class Living(Process):
             return request(self.base_url, "/healthz", timeout_s=5).status == 200
         except OSError:
             return False
-
-
-def test_a_process_says_that_it_lives_and_is_ready(site: Site) -> None:
-    for process in (site.front, site.worker):
-        for path in ("/v1/ping", "/healthz"):
-            reply = request(process.base_url, path)
-            assert (reply.status, json.loads(reply.body)) == (200, {"alive": True})
-            assert reply.headers["content-type"] == "application/json"
-        ready = request(process.base_url, "/readyz")
-        assert (ready.status, json.loads(ready.body)["ready"]) == (200, True)
-    redirect = site.worker.ask(f"{site.origin.url}/x")
-    assert (redirect.status, redirect.reason) == (404, "route-unknown")  # a back end answers for itself alone
 
 
 def test_a_process_without_its_queues_is_alive_and_becomes_ready_once_they_are_there(make_fleet: MakeFleet) -> None:
@@ -56,88 +41,6 @@ def test_a_process_without_its_queues_is_alive_and_becomes_ready_once_they_are_t
     fleet.setup()
     wait_until(lambda: request(process.base_url, "/readyz").status == 200, PATIENCE_S, lambda: "It never became ready")
     assert "cloud-mirror setup" in log.read_text()
-
-
-def test_the_metrics_count_what_happened(make_fleet: MakeFleet, origin: Origin) -> None:
-    fleet = make_fleet(settings={"worker": {"first_backoff_s": 600.0, "longest_backoff_s": 600.0}})
-    front, worker = fleet.start("serve"), fleet.start("work")
-    url = origin.put("/counted", b"x" * 1_000)
-    assert [front.ask(url).outcome for _ in range(4)] == ["copied", "hit", "hit", "hit"]
-    fleet.valkey.flush()
-    assert front.ask(url).outcome == "backfill"
-    assert front.ask(origin.put("/missing", status=404)).status == 404
-    assert front.ask(origin.put("/broken", b"abc", break_after_bytes=1)).reason == "origin-broke-off"
-    assert front.purge(url).status == 204
-    reply = request(front.base_url, "/metrics")
-    assert (reply.status, reply.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
-    expected = {
-        ("copied", "just-copied"): 1,
-        ("hit", "present"): 3,
-        ("backfill", "found-in-store"): 1,
-        ("refused", "origin-not-found"): 1,
-        ("origin", "origin-broke-off"): 1,
-    }
-    for (outcome, reason), count in expected.items():
-        counted = front.metric("cloud_mirror_requests_total", pool=POOL, outcome=outcome, reason=reason)
-        assert counted == count, (outcome, reason)
-    assert front.metric("cloud_mirror_requests_total") == sum(expected.values())
-    assert front.metric("cloud_mirror_request_seconds_count") == sum(expected.values())
-    assert front.metric("cloud_mirror_waiters") == 0
-    assert front.metric("cloud_mirror_purges_total", pool=POOL, result="done") == 1
-    wait_until(lambda: worker.metric("cloud_mirror_copies_total") == 2, PATIENCE_S, lambda: "Two copies should end")
-    assert worker.metric("cloud_mirror_copies_total", result="done", reason="") == 1
-    assert worker.metric("cloud_mirror_copies_total", result="failed", reason="origin-broke-off") == 1
-    assert worker.metric("cloud_mirror_jobs_total", event="received") == 2
-    assert worker.metric("cloud_mirror_copying") == 0
-    assert worker.metric("cloud_mirror_copy_bytes_total") >= 1_000
-
-
-def log_lines(process: Process) -> Iterator[dict[str, object]]:
-    """The lines of a process's log; each must be a JSON object with what every line has."""
-    for line in process.log.read_text().splitlines():
-        fields = json.loads(line)
-        assert {"time", "level", "logger", "event"} <= fields.keys(), line
-        assert fields["level"] in ("debug", "info", "warning", "error", "critical")
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", fields["time"])
-        datetime.fromisoformat(fields["time"])
-        yield fields
-
-
-def test_logs_are_json_lines_without_secrets(make_fleet: MakeFleet, origin: Origin, store_proxy: FaultProxy) -> None:
-    fleet = make_fleet(store_url=store_proxy.url)
-    processes = [fleet.start(role, "--log-level", "debug") for role in ("serve", "work")]
-    front, worker = processes
-    signed = f"/signed?name='x'&X-Amz-Signature={SECRET}&token={SECRET}"
-    url = origin.put("/signed", b"signed")
-    url += signed.partition("/signed")[2]
-    mirrored(front, url)
-    request(front.base_url, f"/v1/redirect/s3/{REGION}/{base64_of(url)}")
-    for path in (f"/v1/redirect/s3/{REGION}/{url}", f"/v1/ping?{SECRET}", f"/nowhere/{SECRET}"):
-        request(front.base_url, path)
-    say(front, f"GET /{SECRET} nonsense\r\nAuthorization: Bearer {SECRET}\r\n\r\n".encode(), end=True)
-    broken = origin.put("/broken", b"abc", break_after_bytes=1) + f"?{SECRET}='{SECRET}'&{SECRET}"
-    front.ask(broken)
-    store_proxy.cut(Point.REQUEST, "PUT|GET|HEAD")
-    front.ask(origin.put("/unstored", b"abc") + f"?key={SECRET}")
-    assert front.purge(url).status == 503
-    store_proxy.clear()
-    assert front.purge(url).status == 204
-    assert front.purge(url, SECRET).status == 403
-    wait_until(
-        lambda: worker.metric("cloud_mirror_copies_total", result="failed") >= 1, PATIENCE_S, lambda: "No copy failed"
-    )
-    for process in processes:
-        events = {str(line["event"]) for line in log_lines(process)}
-        assert events >= {"ready"}
-        text = process.log.read_text()
-        hidden = [SECRET, ADMIN_TOKEN, fleet.seaweedfs.secret_key, base64_of(url)[:40], quote(SECRET)]
-        assert [secret for secret in hidden if secret in text] == []
-    assert "PRIVATE ADDRESSES ARE ALLOWED" in front.log.read_text()
-    ended = [line for line in log_lines(worker) if line["event"] == "a copy ended"]
-    assert {(line["url"], line["result"]) for line in ended} >= {
-        (url.partition("?")[0], "done"),
-        (broken.partition("?")[0], "failed"),
-    }
 
 
 def test_setup_may_be_run_again(make_fleet: MakeFleet) -> None:

@@ -212,3 +212,8 @@ def test_a_job_is_received_once() -> None:
 @pytest.mark.parametrize(("attempt", "rest_s"), [(1, 5.0), (2, 10.0), (7, 300.0), (10_000, 300.0)])
 def test_backoff_doubles_up_to_its_bound(attempt: int, rest_s: float) -> None:
     assert RULES.backoff_s(attempt) == rest_s
+
+
+def test_backoff_does_not_double_for_ever() -> None:
+    rules = replace(RULES, longest_backoff_s=1e9)
+    assert [rules.backoff_s(attempt) / 5.0 for attempt in (16, 17, 18)] == [2.0**15, 2.0**16, 2.0**16]

@@ -9,8 +9,10 @@ from cloud_mirror.actions import (
     Acquire,
     CloseOrigin,
     CompleteUpload,
+    CreateUpload,
     DeferJob,
     Draft,
+    DropEntry,
     DropServed,
     FetchPart,
     KeepLease,
@@ -23,7 +25,7 @@ from cloud_mirror.actions import (
     Slot,
 )
 from cloud_mirror.copy import step
-from cloud_mirror.copy_table import State
+from cloud_mirror.copy_table import Phase, State
 from cloud_mirror.entry import Holder
 from cloud_mirror.events import (
     CacheFailed,
@@ -39,6 +41,7 @@ from cloud_mirror.events import (
     EpochRead,
     FetchFailed,
     JobReceived,
+    JobSettled,
     LeaseAcquired,
     LeaseLost,
     OriginDeclined,
@@ -54,6 +57,8 @@ from cloud_mirror.reason import Reason
 from tests.core.copy_scripts import (
     ABORT,
     ACQUIRE,
+    ACQUIRING,
+    CHECKING,
     COPYING,
     CREATING,
     DELETE,
@@ -76,10 +81,12 @@ from tests.core.copy_scripts import (
     VERIFYING,
     publish,
     record,
+    upload,
 )
 from tests.core.copy_world import (
     AGEING,
     COPY,
+    ERROR,
     EXPIRING,
     RULES,
     START,
@@ -94,6 +101,8 @@ TOO_LONG = "not copied within worker.max_copy_s"
 PURGED = (to(EpochRead("e2"), DropServed("e1")), to(EntryRefused(), DELETE), to(CleanedUp(), Acknowledge()))
 LENIENT = replace(START, rules=replace(RULES, allow_close_delimited=True))
 FOURTH = JobReceived(URL, "e1", 4)
+
+WITHDRAWING: Script = (*PROBING, to(CopyNotFound("e2"), DropEntry(Slot.ENTRY, "w")))
 
 VARIANTS: dict[str, tuple[State, Script]] = {
     "an object without a byte is put": (
@@ -113,7 +122,12 @@ VARIANTS: dict[str, tuple[State, Script]] = {
     ),
     "parts are as large as the length needs": (
         replace(START, rules=replace(RULES, max_object_bytes=10_000 * 6 * MIB)),
-        (*OPENING, to(OriginOpened(10_000 * 6 * MIB, "", delimited=True), FetchPart(1, 6 * MIB))),
+        (
+            *OPENING,
+            to(OriginOpened(10_000 * 6 * MIB, "", delimited=True), FetchPart(1, 6 * MIB)),
+            to(PartFetched(1, 6 * MIB, 6 * MIB, ended=False), CreateUpload("e1", "mine")),
+            to(UploadCreated("u"), upload(1), FetchPart(2, 6 * MIB)),
+        ),
     ),
     "the policy allows a body that only the connection ends": (
         LENIENT,
@@ -147,6 +161,57 @@ VARIANTS: dict[str, tuple[State, Script]] = {
     "a copy about to expire is renewed beside its entry, which nobody may take": (
         START,
         (*RECEIVED, to(read(present(life_s=600.0)), RENEW)),
+    ),
+    "a lease that the cache will not give is tried for three times": (
+        START,
+        (
+            *ACQUIRING,
+            *(to(CacheFailed(), ReadEntry()), to(read(None), ACQUIRE)) * 2,
+            to(CacheFailed(), ReturnJob("e1", 15.0)),
+        ),
+    ),
+    "a lease that another has by now need not be given up": (
+        START,
+        (*WITHDRAWING, to(EntryRefused(), Acknowledge())),
+    ),
+    "a lease that cannot be given up runs out": (
+        START,
+        (*WITHDRAWING, to(CacheFailed(), Acknowledge())),
+    ),
+    "a copy that need not be renewed yet is as good as a new one": (
+        START,
+        (*PROBING, to(CopyFound("e1", AGEING), publish("", life_s=3_600.0))),
+    ),
+    "a present entry that does not tell its times is renewed": (
+        START,
+        (
+            *RECEIVED,
+            to(read(replace(present(), expires_at_s=None)), RENEW),
+            to(CacheFailed(), ReadEntry()),
+            to(read(replace(present(), verified_at_s=None)), RENEW),
+        ),
+    ),
+    "a copy that went while it was to be renewed is made under the entry": (
+        START,
+        (*RECEIVED, to(read(present(life_s=3_600.0)), RENEW), to(CacheFailed(), ReadEntry()), to(read(None), ACQUIRE)),
+    ),
+    "a renewal from before a purge is made: clients are being sent to the copy": (
+        START,
+        (
+            *RECEIVED,
+            to(read(present(life_s=3_600.0)), RENEW),
+            to(LeaseAcquired(), KeepLease(Slot.RENEWAL, "w"), ProbeCopy()),
+            to(CopyNotFound("e2"), OpenOrigin()),
+        ),
+    ),
+    "a job from before a purge is dropped where only an error is known": (
+        START,
+        (
+            *RECEIVED,
+            to(read(ERROR), ACQUIRE),
+            to(LeaseAcquired(), *KEEP),
+            to(CopyNotFound("e2"), DropEntry(Slot.ENTRY, "w")),
+        ),
     ),
     "a copy about to expire is not found": (START, (*PROBING, to(CopyFound("e1", EXPIRING), OpenOrigin()))),
     "a job from before a purge is done where somebody waits for it": (
@@ -407,3 +472,16 @@ VARIANTS: dict[str, tuple[State, Script]] = {
 def test_variant(name: str) -> None:
     state, script = VARIANTS[name]
     play(step, state, script)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        (*CHECKING, to(EpochRead("e1"))),
+        (*CHECKING, to(ProbeFailed(OUTAGE))),
+        (*PROBING, to(LeaseLost()), to(ProbeFailed(OUTAGE))),
+        (*WITHDRAWING, to(EntryWritten(), Acknowledge()), to(JobSettled())),
+    ],
+)
+def test_a_copy_that_owes_nothing_any_more_is_done(script: Script) -> None:
+    assert play(step, START, script).phase is Phase.DONE

@@ -27,6 +27,18 @@ def test_a_url_in_a_path_is_decoded_once(raw: str) -> None:
     assert decode_path_url(raw) in (URL, "http://a/??>>~~")
 
 
+def test_hexadecimal_digits_are_in_either_case() -> None:
+    assert decode_path_url("https%3a%2F%2fexample.com") == "https://example.com"
+
+
+def test_padding_that_is_not_needed_does_no_harm() -> None:
+    assert decode_path_url("aHR0cDovL2Ev=") == "http://a/"
+
+
+def test_what_is_not_utf_8_is_encoded_as_the_bytes_that_came() -> None:
+    assert encode_path_url("https://a/\udcff") == "https%3A%2F%2Fa%2F%FF"
+
+
 @given(st.text(min_size=1).map("http://".__add__))
 def test_encodings_round_trip(url: str) -> None:
     assume(not any("\ud800" <= ch <= "\udfff" for ch in url))
@@ -46,6 +58,9 @@ def test_encodings_round_trip(url: str) -> None:
         ("https%3A//example.com/a", "https://example.com/a"),
         ("https:%2F%2Fexample.com/a", "https://example.com/a"),
         ("HTTP:///a", "HTTP://a"),
+        ("s3+HTTP.x-1:/example.com/a%2Fb", "s3+HTTP.x-1://example.com/a%2Fb"),
+        ("https:/example.com/a,http:///b", "https://example.com/a,http:///b"),
+        ("x%3Ahttp://example.com/b%20c", "x:http://example.com/b c"),
     ],
 )
 def test_a_raw_url_is_refused_with_its_encoded_form(raw: str, whole: str) -> None:
@@ -68,6 +83,7 @@ def test_a_raw_url_is_refused_with_its_encoded_form(raw: str, whole: str) -> Non
         "a b",
         "!!",
         "/w==",
+        "!aHR0cDovL2Ev",
         "gICA",
         "%FF%3A",
         "%zz",

@@ -69,6 +69,14 @@ def test_names_and_values_in_redis() -> None:
     }
 
 
+def test_times_and_words_in_redis() -> None:
+    present = Entry(Status.PRESENT, "t", "https://a/", epoch="0", expires_at_s=9.5, verified_at_s=2.5, copy_id="c")
+    stored = dict(to_fields(present))
+    assert (stored["expires_at"], stored["verified_at"], stored["copy_id"]) == ("9.500000", "2.500000", "c")
+    assert [status.value for status in Status] == ["pending", "present", "error"]
+    assert [holder.value for holder in Holder] == ["asking", "queued", "copying"]
+
+
 def test_reading() -> None:
     asking = Entry(Status.PENDING, "t", "https://a/", Holder.ASKING, since_s=1.5)
     assert from_fields(PENDING) == asking

@@ -21,6 +21,7 @@ from cloud_mirror.http_api import (
     RedirectRoute,
     alive_answer,
     json_answer,
+    origin_form,
     problem,
     purged_answer,
     ready_answer,
@@ -71,6 +72,7 @@ def refusal(method: str, target: str, headers: tuple[tuple[str, str], ...] = ())
         ("/metrics?name=x", MetricsRoute()),
         ("http://localhost:8080/v1/ping", PingRoute()),
         ("HTTPS://mirror/healthz?x", HealthRoute()),
+        ("/healthz?http://mirror/", HealthRoute()),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -176,6 +178,7 @@ def test_bad_urls(url: str, reason: Reason) -> None:
     for encoded in (encode_path_url(url), base64.urlsafe_b64encode(url.encode()).decode()):
         got, answer = refusal("GET", REDIRECT + encoded)
         assert got is reason
+        assert str(body_of(answer)["detail"])[-1] in ".:"
         assert "password" not in str(body_of(answer).get("detail"))
 
 
@@ -233,6 +236,7 @@ def test_what_the_patterns_no_longer_allow_can_be_purged() -> None:
         ((("Authorization", "Bearer"),), Reason.PURGE_UNAUTHORIZED),
         ((("Authorization", "Bearer "),), Reason.PURGE_UNAUTHORIZED),
         ((("Authorization", TOKEN),), Reason.PURGE_UNAUTHORIZED),
+        ((("Authorization", f"Basic x, Bearer {TOKEN}"),), Reason.PURGE_UNAUTHORIZED),
         ((("Authorization", f"Basic {TOKEN}"),), Reason.PURGE_UNAUTHORIZED),
         ((("Authorization", f"Bearer {TOKEN} {TOKEN}"),), Reason.PURGE_UNAUTHORIZED),
         ((*BEARER, *BEARER), Reason.PURGE_UNAUTHORIZED),
@@ -255,6 +259,14 @@ def test_without_an_admin_token_nobody_purges(headers: tuple[tuple[str, str], ..
     answer = Api(Policy(pools=POOLS, source=SOURCE)).route("DELETE", PURGE + encode_path_url(URL), headers)
     assert isinstance(answer, Answer)
     assert (answer.status, body_of(answer)["reason"]) == (403, "purge-forbidden")
+
+
+def test_a_token_may_be_of_any_characters() -> None:
+    token = "s\udcff"
+    route = Api(Policy(pools=POOLS, source=SOURCE, admin_token=token)).route(
+        "DELETE", PURGE + encode_path_url(URL), (("Authorization", f"Bearer {token}"),)
+    )
+    assert isinstance(route, PurgeRoute)
 
 
 def test_a_bad_pattern_is_told_at_once() -> None:
@@ -304,10 +316,20 @@ def test_problem() -> None:
     assert full.body.count(b"\n") == 1
 
 
+def test_a_body_is_not_shown() -> None:
+    assert "alive" not in repr(alive_answer())
+
+
+def test_an_absolute_form_ends_where_its_query_begins() -> None:
+    assert origin_form("http://mirror?a/v1/ping") == "?a/v1/ping"
+
+
 def test_plain_answers() -> None:
     assert alive_answer() == json_answer(200, {"alive": True})
     assert alive_answer().body == b'{"alive":true}\n'
-    assert alive_answer().header("content-type") == "application/json"
+    assert alive_answer().headers == (("Cache-Control", "no-store"), ("Content-Type", "application/json"))
+    with pytest.raises(ValueError, match="JSON"):
+        json_answer(200, {"no number": float("nan")})
     assert ready_answer({"cache": True}) == json_answer(200, {"ready": True, "parts": {"cache": True}})
     assert ready_answer({"cache": True, "store": False}).status == 503
     assert body_of(ready_answer({"store": False}))["ready"] is False

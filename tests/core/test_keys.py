@@ -34,6 +34,7 @@ def test_names() -> None:
     assert keys.object_key(URL, keys.FIRST_EPOCH) == f"{SHA[:2]}/{SHA}/0/file.tar.gz"
     assert keys.epoch_key(URL) == f"purged/{SHA}"
     assert keys.letter_key("ab") == "dead/ab"
+    assert keys.PRIVATE_PREFIXES == ("purged/", "dead/")
     assert PoolPolicy("s3", "us-west-1", "bucket").name == "s3_us-west-1"
     assert QueuePolicy().name("s3_x") == "cloud-mirror-s3_x"
     assert QueuePolicy(prefix="mine").dead_name("s3_x") == "mine-s3_x-dead"
@@ -50,6 +51,7 @@ def test_names() -> None:
         ("a;b=c", "a;b=c"),
         ("a[1]", "a[1]"),
         ("a+b", "a+b"),
+        ("X", "X"),
         ("", "object"),
         ("a/", "object"),
         ("a/.", "object"),
@@ -63,6 +65,7 @@ def test_names() -> None:
         ("%E2%80%AEgpj.exe", "_gpj.exe"),
         ("x" * 300 + ".tar.gz", "x" * 193 + ".tar.gz"),
         ("é" * 150 + "b.gz", "é" * 98 + "b.gz"),
+        ("é" * 150 + "b.g", "é" * 98 + "b.g"),
         ("%20" * 10 + "x" * 195, "x" * 195),
     ],
 )

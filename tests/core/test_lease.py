@@ -69,6 +69,7 @@ STORIES: dict[str, tuple[State, Script]] = {
             to(TickCame(185.0), RENEW),
         ),
     ),
+    "a lease of which more than a sixth is left is renewed": (START, (*RESTING, to(TickCame(149.0), RENEW))),
     "a worker that was paused past its lease renews nothing": (START, (*RESTING, to(TickCame(170.0), LOST))),
     "a copy that takes too long is told so once, and keeps its lease": (
         START,

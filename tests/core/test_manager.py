@@ -27,7 +27,7 @@ POLICY = Policy(
     server=ServerPolicy(start_wait_s=1.0, poll_s=2.0, claim_lease_s=3.0, negative_s=4.0, verify_s=5.0, max_waiters=2),
     queue=QueuePolicy(patience_s=6.0, visibility_timeout_s=7),
     source=SourcePolicy(max_object_bytes=8, allow_close_delimited=True),
-    worker=WorkerPolicy(lease_s=9.0, max_copy_s=13.0, concurrency=10),
+    worker=WorkerPolicy(lease_s=9.0, max_copy_s=13.0, concurrency=10, first_backoff_s=14.0, longest_backoff_s=15.0),
     pools=(POOL,),
 )
 MANAGER = CacheManager(POLICY, POOL, lambda key: f"https://store.example/{key}")
@@ -40,7 +40,21 @@ def test_the_machines_have_the_settings() -> None:
     )
     plan = plan_for(POLICY.worker, 10, 8)
     assert MANAGER.copy("w", "c") == copy_table.State(
-        copy_table.Rules(plan, 9.0, 6.0, 4.0, 5.0, 11.0, 12.0, 8, allow_close_delimited=True), "w", "c"
+        copy_table.Rules(
+            plan,
+            9.0,
+            6.0,
+            4.0,
+            5.0,
+            11.0,
+            12.0,
+            8,
+            allow_close_delimited=True,
+            first_backoff_s=14.0,
+            longest_backoff_s=15.0,
+        ),
+        "w",
+        "c",
     )
     assert MANAGER.lease(Slot.RENEWAL, "w") == lease.State(Slot.RENEWAL, "w", 9.0, 7, 13.0)
 
@@ -82,6 +96,7 @@ def test_redirects(response: Response, status: int, location: str, mark: str) ->
         (Refuse(Reason.ORIGIN_BUSY, 429, 119.5), "120"),
         (Refuse(Reason.ORIGIN_ERROR, 503, 0.2), "1"),
         (Refuse(Reason.STORE_UNAVAILABLE, 503), "2"),
+        (Refuse(Reason.STORE_UNAVAILABLE, 503, 7.0), "7"),
     ],
 )
 def test_refusals(response: Refuse, retry_after: str | None) -> None:
@@ -90,6 +105,14 @@ def test_refusals(response: Refuse, retry_after: str | None) -> None:
     assert answer.header("Location") is None
     assert answer.header("Retry-After") == retry_after
     assert response.reason.code.encode() in answer.body
+
+
+def test_what_breaks_off_sends_clients_to_the_origin() -> None:
+    assert MANAGER.break_off() == ToOrigin(Reason.INTERNAL)
+
+
+def test_a_manager_has_what_it_was_made_of() -> None:
+    assert (MANAGER.policy, MANAGER.pool) == (POLICY, POOL)
 
 
 @pytest.mark.parametrize(

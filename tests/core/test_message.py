@@ -28,6 +28,11 @@ def test_the_message_as_it_lies_in_the_queue() -> None:
     assert from_body(" " + members() + "\n") == JOB
 
 
+def test_a_message_as_long_as_any_may_be_is_read() -> None:
+    assert MAX_BODY_CHARS == 128 * 1024
+    assert from_body(members().ljust(MAX_BODY_CHARS)) == JOB
+
+
 @given(st.builds(Job, NAMES, PRINTABLE, NAMES))
 def test_round_trip(job: Job) -> None:
     body = to_body(job)
@@ -66,6 +71,7 @@ def test_round_trip(job: Job) -> None:
         (members(pool=""), "the message's pool"),
         (members(url=["https://example.com/"]), "the message's url"),
         (members(url="https://example.com/é"), "the message's url"),
+        (members(url=" https://example.com/"), "the message's url"),
         (members(url="https://example.com/ "), "the message's url"),
         (members(url="https://example.com/\n"), "the message's url"),
         (members(url="\ud800"), "the message's url"),

@@ -36,6 +36,11 @@ def ask(asking: Asking, status: int, headers: Headers = (), redirects: int = 0) 
     [
         (Asking.HEAD, 200, Approve()),
         (Asking.HEAD, 204, Approve()),
+        (Asking.HEAD, 199, Confirm()),
+        (Asking.HEAD, 299, Approve()),
+        (Asking.HEAD, 300, Decline(Reason.ORIGIN_REDIRECTS, 300)),
+        (Asking.HEAD, 399, Decline(Reason.ORIGIN_REDIRECTS, 399)),
+        (Asking.HEAD, 400, Confirm()),
         (Asking.HEAD, 404, Decline(Reason.ORIGIN_NOT_FOUND, 404)),
         (Asking.HEAD, 410, Decline(Reason.ORIGIN_GONE, 410)),
         (Asking.HEAD, 304, Decline(Reason.ORIGIN_REDIRECTS, 304)),
@@ -46,6 +51,9 @@ def ask(asking: Asking, status: int, headers: Headers = (), redirects: int = 0) 
         (Asking.FIRST_BYTE, 200, Approve()),
         (Asking.FIRST_BYTE, 206, Approve()),
         (Asking.FIRST_BYTE, 416, Approve()),
+        (Asking.FIRST_BYTE, 199, Decline(Reason.ORIGIN_REPLY, 199)),
+        (Asking.FIRST_BYTE, 299, Approve()),
+        (Asking.FIRST_BYTE, 300, Decline(Reason.ORIGIN_REDIRECTS, 300)),
         (Asking.FIRST_BYTE, 403, Decline(Reason.ORIGIN_REFUSED, 403)),
         (Asking.FIRST_BYTE, 404, Decline(Reason.ORIGIN_NOT_FOUND, 404)),
         (Asking.FIRST_BYTE, 429, Decline(Reason.ORIGIN_BUSY, 429)),
@@ -54,7 +62,13 @@ def ask(asking: Asking, status: int, headers: Headers = (), redirects: int = 0) 
         (Asking.GET, 204, Decline(Reason.ORIGIN_REPLY, 204)),
         (Asking.GET, 206, Decline(Reason.ORIGIN_REPLY, 206)),
         (Asking.GET, 416, Decline(Reason.ORIGIN_REFUSED, 416)),
+        (Asking.GET, 299, Decline(Reason.ORIGIN_REPLY, 299)),
+        (Asking.GET, 399, Decline(Reason.ORIGIN_REDIRECTS, 399)),
+        (Asking.GET, 400, Decline(Reason.ORIGIN_REFUSED, 400)),
+        (Asking.GET, 499, Decline(Reason.ORIGIN_REFUSED, 499)),
         (Asking.GET, 500, Decline(Reason.ORIGIN_ERROR, 500)),
+        (Asking.GET, 599, Decline(Reason.ORIGIN_ERROR, 599)),
+        (Asking.GET, 600, Decline(Reason.ORIGIN_REPLY, 600)),
         (Asking.GET, 999, Decline(Reason.ORIGIN_REPLY, 999)),
     ],
 )
@@ -94,6 +108,10 @@ def test_redirects_that_are_not_followed(headers: Headers, redirects: int, reaso
     assert ask(Asking.GET, 302, headers, redirects) == Decline(reason)
 
 
+def test_a_hop_is_the_first_one_unless_it_says_otherwise() -> None:
+    assert Hop(URL, Asking.HEAD).redirects == 0
+
+
 def test_the_last_redirect_that_is_allowed_is_followed() -> None:
     assert isinstance(ask(Asking.GET, 302, (("location", "/c"),), 2), Follow)
 
@@ -112,6 +130,9 @@ LARGEST = POLICY.max_object_bytes
         (Asking.FIRST_BYTE, 206, (("content-length", "1"), ("content-range", f"bytes 0-0/{LARGEST}")), False),
         (Asking.FIRST_BYTE, 206, (("content-length", "1"), ("content-range", f"Bytes 0-0/{LARGEST + 1} ")), True),
         (Asking.FIRST_BYTE, 206, (("content-length", "1"), ("content-range", "bytes 0-0/*")), False),
+        (Asking.FIRST_BYTE, 206, (("content-range", f"x bytes 0-0/{LARGEST + 1}"),), False),
+        (Asking.FIRST_BYTE, 206, (("content-range", f"bytes 10-20/{LARGEST + 1}"),), True),
+        (Asking.FIRST_BYTE, 206, (("content-range", f"bytes 0-0/{LARGEST + 1}x"),), False),
         (Asking.FIRST_BYTE, 206, (("content-length", str(LARGEST + 1)),), False),
         (Asking.FIRST_BYTE, 416, (("content-length", str(LARGEST + 1)),), False),
         (Asking.GET, 200, (("content-length", str(LARGEST + 1)),), False),  # the copy machine's to judge

@@ -73,3 +73,10 @@ def test_all_copies_stay_within_the_memory(copies: int, budget: int, part_bytes:
     plan = plan_for(WorkerPolicy(part_bytes=part_bytes, memory_budget_bytes=budget), copies, GIB)
     if budget // copies >= 2 * MIN_PART_BYTES:
         assert copies * plan.part_bytes * (plan.uploads_at_once + 1) <= budget
+
+
+@given(st.integers(1, 5000), st.integers(1, 10 * MIB))
+def test_a_known_length_leaves_parts_as_they_are_where_so_many_hold_it(part_bytes: int, length: int) -> None:
+    """Of whatever size: small worlds cut few bytes into parts, and a worker's share of memory is no whole MiB."""
+    size = Plan(part_bytes, 1).size_of_part(1, length)
+    assert size == part_bytes if length <= 10_000 * part_bytes else size * 10_000 >= length

@@ -53,6 +53,7 @@ def test_edge(name: str, script: Script) -> None:
 
 def test_what_the_store_says_is_kept_for_the_log() -> None:
     assert play(step, State(), (*WRITING, to(DENIED))).detail == "403"
+    assert play(step, State(), (*DROPPING, to(CacheFailed()))).detail == ""
 
 
 def test_an_epoch_of_another_name_is_the_one_that_is_kept() -> None:

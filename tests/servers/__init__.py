@@ -3,6 +3,6 @@
 from tests.servers.origin import Origin
 from tests.servers.processes import Moto, SeaweedFS, ServerProcess, Valkey
 from tests.servers.proxy import FaultProxy, Hold, Point
-from tests.servers.relay import DeafRelay
+from tests.servers.relay import RedisRelay
 
-__all__ = ["DeafRelay", "FaultProxy", "Hold", "Moto", "Origin", "Point", "SeaweedFS", "ServerProcess", "Valkey"]
+__all__ = ["FaultProxy", "Hold", "Moto", "Origin", "Point", "RedisRelay", "SeaweedFS", "ServerProcess", "Valkey"]

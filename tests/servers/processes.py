@@ -94,6 +94,11 @@ class ServerProcess:
         """The process id while the server runs."""
         return self._process.pid if self._process is not None else None
 
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start it, on the same ports as before, and wait until it serves."""
         if self._process is not None:

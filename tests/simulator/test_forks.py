@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -56,9 +56,13 @@ class Bench:
         if self.chance.happens(0.1):
             return partial(answer, number, LOST, ())
         if isinstance(call, ReadBody):
-            tray = Tray(call.collector.at_most_bytes)
+            tray = Tray(cast(Any, call.collector).at_most_bytes)
             return partial(answer, number, self.models["origin"].read(call.body, tray), tuple(tray.pieces))
         return partial(answer, number, carry_out(self.models[model], call, self.clock.now)[0], ())
+
+
+def _told(event: Any, driver: Any) -> None:
+    driver.tell(event)
 
 
 def answer(number: int, reply: Any, pieces: tuple[bytes, ...], driver: Any) -> None:
@@ -112,14 +116,14 @@ def test_a_fork_goes_on_as_its_original(
 ) -> None:
     bench = Bench(parts, Chance(seed))
     original = make(bench)
-    fork = None
+    fork: Any = None
     for number in range(80):
         if number == at:
             fork = original.fork()
             assert image(fork) == image(original)
         if number > at and number == until:
             fork = fork.fork()
-        acts: list[Act] = [lambda driver, event=event: driver.tell(event) for event in end if number == until]
+        acts: list[Act] = [partial(_told, event) for event in end if number == until]
         if original.calls:
             acts.append(bench.next_act(original))
         for act in acts[:1]:

@@ -55,6 +55,7 @@ def test_a_seed_gives_the_same_run_to_the_letter() -> None:
     assert run(12).digest != first.digest
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("lies", [False, True])
 def test_some_seeds_in_this_process(lies: bool) -> None:
     for seed in range(2_000_000, 2_000_020):

@@ -161,6 +161,14 @@ def test_a_head_has_its_time_from_its_first_byte_however_it_trickles() -> None:
     assert got.next_event(80.0) == Close()
 
 
+def test_a_head_that_is_whole_when_its_time_is_up_is_a_request() -> None:
+    """A busy process reads late what came in time."""
+    got = connection(GET[:20])
+    assert (got.next_event(0.0), got.deadline_s) == (NeedData(), 10.0)
+    got.receive(GET[20:], 15.0)
+    assert (got.next_event(15.0), got.deadline_s) == (HEAD_OF_GET, None)
+
+
 def test_a_request_that_is_being_answered_has_no_time_of_the_connections() -> None:
     got = connection(GET)
     got.next_event(0.0)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from cloud_mirror import copy_table, redirect_table
 from cloud_mirror.actions import Refuse, Response, ToCopy, ToOrigin
 from cloud_mirror.http_api import Outcome
 from cloud_mirror.purge import State as PurgeState
@@ -119,3 +120,13 @@ def test_the_text_is_what_prometheus_reads() -> None:
     lines = metrics.text().decode().splitlines()
     assert "cloud_mirror_waiters 1.0" in lines
     assert f'cloud_mirror_jobs_total{{event="received",pool="{POOL}"}} 3.0' in lines
+
+
+def test_each_row_of_the_tables_is_counted_under_its_machine() -> None:
+    metrics = Metrics()
+    for row in (redirect_table.Row.READ_PRESENT, copy_table.Row.READ_PRESENT, copy_table.Row.READ_PRESENT):
+        metrics.took(row)
+    counted = metrics.registry.get_sample_value
+    for machine, times in (("redirect", 1), ("copy", 2)):
+        assert counted("cloud_mirror_transitions_total", {"machine": machine, "row": "read-present"}) == times
+    assert counted("cloud_mirror_transitions_total", {"machine": "copy", "row": "lease-lost"}) == 0

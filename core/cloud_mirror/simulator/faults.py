@@ -119,11 +119,6 @@ class Swarm:
 
     weights: tuple[tuple[Fault, float], ...] = ()
 
-    @property
-    def lies(self) -> bool:
-        """Whether Redis may lie in this run."""
-        return any(fault.lies for fault, _ in self.weights)
-
 
 def draw_swarm(chance: Chance, duration_s: float) -> Swarm:
     """One run in twenty has no faults at all; in three of four Redis loses, but does not lie."""
@@ -175,7 +170,7 @@ class Weather:
         drawn = self._chance.unit()
         if drawn >= total:
             return None
-        for fault, weight in here:
+        for fault, weight in here[:-1]:
             drawn -= weight
             if drawn < 0:
                 return fault

@@ -17,7 +17,9 @@ Rules.
     What comes while one is being answered is kept up to `PIPELINED_BYTES`: then `wants_data` says to read no more.
  2. A head has to be whole within `head_timeout_s` of its first byte, however its bytes trickle in, and may have
     `head_bytes`. A connection without a request is kept for `keep_alive_s`, one that does not take its answer for
-    `SEND_S`. `deadline_s` is the next of these moments; `next_event`, at that time or later, says `Close`.
+    `SEND_S`. `deadline_s` is the next of these moments; `next_event`, at that time or later, says `Close`, but for a
+    request that has come whole by then: what a busy process reads late was not late. So a shell reads once more, what
+    is there already, before it asks.
  3. Nobody reads request bodies: a small one is read and thrown away before the request counts as come; after the answer
     to any other (too large, or announced by `Expect: 100-continue`) the connection ends.
  4. What is no request is refused with 400, and the connection ends: nobody knows where a next request would begin.
@@ -131,16 +133,19 @@ class ServerConnection:
 
     def next_event(self, now_s: float) -> Event:
         """What is to be done now. After an answer, to be asked once all of it is sent."""
-        late = self._deadline_s is not None and now_s >= self._deadline_s
-        if self._left or late or self._phase is _Phase.CLOSED:
-            self._phase, self._deadline_s = _Phase.CLOSED, None
-            return Close()
+        if self._left or self._phase is _Phase.CLOSED:
+            return self._close()
+        if self._phase is _Phase.READING and not isinstance(event := self._read(), NeedData):
+            return event  # however late this process got round to it
+        if self._deadline_s is not None and now_s >= self._deadline_s:
+            return self._close()
         if self._phase is _Phase.ANSWERED and self._ends:
             self._phase, self._deadline_s, self._kept = _Phase.ENDING, now_s + LINGER_S, b""
             return EndOutput()
         if self._phase is _Phase.ANSWERED:
             self._next_request(now_s)
-        return self._read() if self._phase is _Phase.READING else NeedData()
+            return self._read()
+        return NeedData()
 
     def respond(self, answer: Answer, now_s: float, wall_s: float, last: bool = False) -> bytes:
         """The bytes of the answer to the request that came; `last` ends the connection with it."""
@@ -148,6 +153,10 @@ class ServerConnection:
         self._ends = self._ends or last
         self._phase, self._deadline_s = _Phase.ANSWERED, now_s + SEND_S
         return _response(answer, self._version, self._method == "HEAD", self._ends, wall_s)
+
+    def _close(self) -> Close:
+        self._phase, self._deadline_s = _Phase.CLOSED, None
+        return Close()
 
     def _begin(self) -> None:
         """Forget the request before."""

@@ -9,9 +9,11 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from cloud_mirror.actions import Refuse, Response, ToCopy
+from cloud_mirror.copy_table import Row as CopyRow
 from cloud_mirror.copy_table import State as CopyState
 from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.reason import Reason
+from cloud_mirror.redirect_table import Row as RedirectRow
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 log = logging.getLogger("cloud_mirror.events")
@@ -80,6 +82,20 @@ class Metrics:
             "cloud_mirror_jobs", "Queue messages, by what was done with them.", ("pool", "event"), registry=registry
         )
         self.purges = Counter("cloud_mirror_purges", "Purges, by result.", ("pool", "result"), registry=registry)
+        transitions = Counter(
+            "cloud_mirror_transitions",
+            "Lines of the machines' tables that were taken.",
+            ("machine", "row"),
+            registry=registry,
+        )
+        self._rows: dict[RedirectRow | CopyRow, Counter] = {
+            **{row: transitions.labels("redirect", row.id) for row in RedirectRow},
+            **{row: transitions.labels("copy", row.id) for row in CopyRow},
+        }
+
+    def took(self, row: RedirectRow | CopyRow) -> None:
+        """A machine took a line of its table."""
+        self._rows[row].inc()
 
     def answered(self, pool: str, response: Response, seconds: float) -> None:
         """A request was answered."""

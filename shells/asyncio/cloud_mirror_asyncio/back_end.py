@@ -31,9 +31,10 @@ LAST_POLL_S: Final = 2.0
 class Copy:
     """Drives one copy machine, and beside it the lease machine that it starts."""
 
-    def __init__(self, runtime: Runtime, services: PoolServices, job: Job, receipt: str) -> None:
+    def __init__(self, runtime: Runtime, services: PoolServices, metrics: Metrics, job: Job, receipt: str) -> None:
         self._runtime = runtime
         self._services = services
+        self._metrics = metrics
         self.cargo = Cargo(job.url, receipt)
         self.state: State = services.manager.copy(secrets.token_urlsafe(12), secrets.token_urlsafe(12))
         self._inbox: asyncio.Queue[CopyEvent] = asyncio.Queue()
@@ -49,7 +50,8 @@ class Copy:
             async with asyncio.TaskGroup() as tasks:
                 keepers: list[asyncio.Task[None]] = []
                 while self.state.phase is not Phase.DONE:
-                    self.state, actions = copy.step(self.state, await self._inbox.get())
+                    row, self.state, actions = copy.transition(self.state, await self._inbox.get())
+                    self._metrics.took(row)
                     for action in actions:
                         task = tasks.create_task(self._perform(action))
                         if isinstance(action, KeepLease):
@@ -169,7 +171,7 @@ class BackEnd:
 
     async def _copy(self, services: PoolServices, job: Job, delivery: Delivery) -> None:
         pool, began_s = services.pool.name, time.monotonic()
-        running = Copy(self._runtime, services, job, delivery.receipt)
+        running = Copy(self._runtime, services, self._metrics, job, delivery.receipt)
         self._copies.add(running)
         with self._metrics.copying.labels(pool).track_inprogress():
             try:

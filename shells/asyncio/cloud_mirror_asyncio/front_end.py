@@ -31,9 +31,17 @@ log = logging.getLogger("cloud_mirror.front_end")
 class Flight:
     """Drives one redirect machine. `ended` is called when nothing is left to do, and may be called again."""
 
-    def __init__(self, runtime: Runtime, services: PoolServices, url: str, ended: Callable[[Flight], None]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        services: PoolServices,
+        metrics: Metrics,
+        url: str,
+        ended: Callable[[Flight], None],
+    ) -> None:
         self._runtime = runtime
         self._services = services
+        self._metrics = metrics
         self._url = url
         self._ended = ended
         self._state = services.manager.flight(url, secrets.token_urlsafe(12))
@@ -58,7 +66,8 @@ class Flight:
 
     def feed(self, event: RedirectEvent) -> None:
         """One step of the machine, and all that it asks for."""
-        self._state, actions = redirect.step(self._state, event)
+        row, self._state, actions = redirect.transition(self._state, event)
+        self._metrics.took(row)
         for action in actions:
             match action:
                 case Respond(requests, response):
@@ -129,7 +138,7 @@ class FrontEnd:
         key = (services.pool.name, url)
         flight = self._flights.get(key)
         if flight is None:
-            flight = Flight(self._runtime, services, url, lambda ended: self._forget(key, ended))
+            flight = Flight(self._runtime, services, self._metrics, url, lambda ended: self._forget(key, ended))
             self._flights[key] = flight
         return flight
 

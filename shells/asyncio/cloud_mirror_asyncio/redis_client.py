@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from redis import asyncio as redis
@@ -17,6 +19,9 @@ from cloud_mirror.wire.notices import NoticeBoard
 from cloud_mirror.wire.redis import Outage
 
 CONNECTIONS: Final = 32
+PARTS: Final = 20
+"""A command's time is counted in so many parts, and the event loop has to get round to each: see `_within`."""
+
 RESUBSCRIBE_S: Final = 0.3
 HEALTH_S: Final = 5.0
 """How long a subscription may be silent before Redis is asked for a sign of life, and how long it has for that."""
@@ -31,20 +36,51 @@ def _heed_cancellation() -> None:
         raise asyncio.CancelledError
 
 
+@asynccontextmanager
+async def _within(timeout_s: float) -> AsyncGenerator[None, None]:
+    """`asyncio.timeout`, but of a loop that was busy elsewhere for a while only one of the parts is counted.
+
+    Connecting, sending and reading a reply take some turns of the loop. Where those are long, a reply may have come
+    at once and yet be read late: that is no fault of Redis's.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as scope:
+        part: asyncio.TimerHandle
+
+        def count(left: int) -> None:
+            nonlocal part
+            if left:
+                part = loop.call_later(timeout_s / PARTS, count, left - 1)
+            else:
+                scope.reschedule(loop.time())
+
+        count(PARTS)
+        try:
+            yield
+        finally:
+            part.cancel()
+
+
 class RedisClient:
-    """Performs `RedisCommand`. Nothing is retried here: whether a write was done is for the machines to find out."""
+    """Performs `RedisCommand`. Nothing is retried here: whether a write was done is for the machines to find out.
+
+    A command's time begins once there is a connection for it. Who waits for one when a command has run out of time
+    fails with it: so a Redis that hangs is found out by all within that time, and one that answers by nobody.
+    """
 
     def __init__(self, policy: RedisPolicy) -> None:
-        pool = redis.BlockingConnectionPool.from_url(
+        pool = redis.ConnectionPool.from_url(
             policy.url,
             max_connections=CONNECTIONS,
-            timeout=policy.timeout_s,
-            socket_timeout=policy.timeout_s,
-            socket_connect_timeout=policy.timeout_s,
+            socket_timeout=None,
+            socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
         )
         self._redis = redis.Redis.from_pool(pool)
+        self._timeout_s = policy.timeout_s
+        self._room = asyncio.Semaphore(CONNECTIONS)
+        self._timed_out: TransportFailure | None = None  # the last that did
         self._outage = Outage()
         self._redis.response_callbacks.clear()  # replies as Redis sent them: the wire reads them
 
@@ -54,13 +90,17 @@ class RedisClient:
 
     async def command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
         """Send one command, read its reply."""
-        reply = await self._command(call)
+        before = self._timed_out
+        async with self._room:
+            reply = await self._command(call) if self._timed_out is before else self._timed_out
+        assert reply is not None
         self._outage.note(reply)
         return reply
 
     async def _command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
         try:
-            reply: Any = await self._redis.execute_command(*call.words)  # type: ignore[no-untyped-call]  # redis-py's own
+            async with _within(self._timeout_s):
+                reply: Any = await self._redis.execute_command(*call.words)  # type: ignore[no-untyped-call]  # redis-py's own
             return RedisReply(reply)
         except NoScriptError as error:
             return RedisRefusal(f"NOSCRIPT {error}")
@@ -68,8 +108,9 @@ class RedisClient:
             return RedisRefusal(str(error))
         except InvalidResponse as error:
             return TransportFailure(FailureKind.MALFORMED, str(error))
-        except (TimeoutError, redis.TimeoutError) as error:
-            return TransportFailure(FailureKind.TIMEOUT, str(error))
+        except (TimeoutError, redis.TimeoutError):
+            self._timed_out = TransportFailure(FailureKind.TIMEOUT, f"no reply in {self._timeout_s} s")
+            return self._timed_out
         except (RedisError, OSError) as error:
             return TransportFailure(FailureKind.BROKEN, str(error))
         finally:

@@ -43,10 +43,13 @@ log = logging.getLogger("cloud_mirror.back_end")
 class Copy:
     """Drives one copy machine, and beside it the lease machine that it starts."""
 
-    def __init__(self, runtime: Runtime, hands: Executor, services: PoolServices, job: Job, receipt: str) -> None:
+    def __init__(
+        self, runtime: Runtime, hands: Executor, services: PoolServices, metrics: Metrics, job: Job, receipt: str
+    ) -> None:
         self._runtime = runtime
         self._hands = hands
         self._services = services
+        self._metrics = metrics
         self.cargo = Cargo(job.url, receipt)
         self.state: State = services.manager.copy(secrets.token_urlsafe(12), secrets.token_urlsafe(12))
         self._inbox: queue.SimpleQueue[CopyEvent | BaseException] = queue.SimpleQueue()
@@ -72,7 +75,8 @@ class Copy:
                 if isinstance(event, BaseException):
                     self._stop.set()
                     raise event
-                self.state, actions = copy.step(self.state, event)
+                row, self.state, actions = copy.transition(self.state, event)
+                self._metrics.took(row)
                 tasks = [task for task in tasks if not task.done()]
                 tasks += [self._hands.submit(self._perform, action) for action in actions]
         finally:
@@ -221,7 +225,7 @@ class BackEnd:
 
     def _copy(self, services: PoolServices, job: Job, delivery: Delivery) -> None:
         pool, began_s = services.pool.name, time.monotonic()
-        running = Copy(self._runtime, self._hands, services, job, delivery.receipt)
+        running = Copy(self._runtime, self._hands, services, self._metrics, job, delivery.receipt)
         running.tell(JobReceived(job.url, job.epoch, delivery.receive_count))
         with self._lock:
             self._copies.add(running)

@@ -44,6 +44,7 @@ class Flight:
         hands: Executor,
         lock: threading.RLock,
         services: PoolServices,
+        metrics: Metrics,
         url: str,
         ended: Callable[[Flight], None],
     ) -> None:
@@ -51,6 +52,7 @@ class Flight:
         self._hands = hands
         self._lock = lock
         self._services = services
+        self._metrics = metrics
         self._url = url
         self._ended = ended
         self._state = services.manager.flight(url, secrets.token_urlsafe(12))
@@ -75,7 +77,8 @@ class Flight:
     def feed(self, event: RedirectEvent) -> None:
         """One step of the machine, and all that it asks for."""
         with self._lock:
-            self._state, actions = redirect.step(self._state, event)
+            row, self._state, actions = redirect.transition(self._state, event)
+            self._metrics.took(row)
             for action in actions:
                 match action:
                     case Respond(requests, response):
@@ -178,7 +181,15 @@ class FrontEnd:
         key = (services.pool.name, url)
         flight = self._flights.get(key)
         if flight is None:
-            flight = Flight(self._runtime, self._hands, self._lock, services, url, lambda gone: self._forget(key, gone))
+            flight = Flight(
+                self._runtime,
+                self._hands,
+                self._lock,
+                services,
+                self._metrics,
+                url,
+                lambda gone: self._forget(key, gone),
+            )
             self._flights[key] = flight
         return flight
 

@@ -29,13 +29,16 @@ log = logging.getLogger("cloud_mirror.redis")
 
 
 class RedisClient:
-    """Performs `RedisCommand`. Nothing is retried here: whether a write was done is for the machines to find out."""
+    """Performs `RedisCommand`. Nothing is retried here: whether a write was done is for the machines to find out.
+
+    A command's time begins once there is a connection for it. Who waits for one when a command has run out of time
+    fails with it: so a Redis that hangs is found out by all within that time, and one that answers by nobody.
+    """
 
     def __init__(self, policy: RedisPolicy) -> None:
-        pool = redis.BlockingConnectionPool.from_url(
+        pool = redis.ConnectionPool.from_url(
             policy.url,
             max_connections=CONNECTIONS,
-            timeout=policy.timeout_s,
             socket_timeout=policy.timeout_s,
             socket_connect_timeout=policy.timeout_s,
             retry=Retry(NoBackoff(), 0),
@@ -43,6 +46,8 @@ class RedisClient:
         )
         self._redis = redis.Redis.from_pool(pool)
         self._redis.response_callbacks.clear()  # replies as Redis sent them: the wire reads them
+        self._room = threading.Semaphore(CONNECTIONS)
+        self._timed_out: TransportFailure | None = None  # the last that did
         self._outage = Outage()
 
     def close(self) -> None:
@@ -51,7 +56,10 @@ class RedisClient:
 
     def command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
         """Send one command, read its reply."""
-        reply = self._command(call)
+        before = self._timed_out
+        with self._room:
+            reply = self._command(call) if self._timed_out is before else self._timed_out
+        assert reply is not None
         self._outage.note(reply)
         return reply
 
@@ -66,7 +74,8 @@ class RedisClient:
         except InvalidResponse as error:
             return TransportFailure(FailureKind.MALFORMED, str(error))
         except (TimeoutError, redis.TimeoutError) as error:
-            return TransportFailure(FailureKind.TIMEOUT, str(error))
+            self._timed_out = TransportFailure(FailureKind.TIMEOUT, str(error))
+            return self._timed_out
         except (RedisError, OSError) as error:
             return TransportFailure(FailureKind.BROKEN, str(error))
 

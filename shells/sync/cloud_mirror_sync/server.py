@@ -45,6 +45,12 @@ class Client:
         self.watched = 0
         self.left = Stop()
 
+    @property
+    def late(self) -> bool:
+        """Whether it is time to ask the connection again even though nothing came."""
+        due_s = self.connection.deadline_s
+        return due_s is not None and time.monotonic() >= due_s
+
     def send(self) -> None:
         """Send what the system takes of it."""
         try:
@@ -134,14 +140,15 @@ class Server:
         return self._ends_at_s is None or (bool(self._clients) and time.monotonic() < self._ends_at_s)
 
     def _patience_s(self) -> float | None:
-        return LOOK_S if self._clients or self._accepting is not self._listening else None
+        looking = self._clients or self._accepting is not self._listening or self._ends_at_s is not None
+        return LOOK_S if looking else None
 
     def _look_through(self) -> None:
         """What is due, though nothing came: deadlines, the end of idle connections, and room for new ones."""
-        now_s = time.monotonic()
         for client in tuple(self._clients):
-            due_s = client.connection.deadline_s
-            if due_s is not None and now_s >= due_s:
+            if client.late and client.connection.wants_data:
+                self._receive(client)  # what came while this process was busy
+            if client in self._clients and client.late:
                 self._advance(client)
             elif self._ends_at_s is not None and client.connection.idle:
                 self._close(client)
@@ -173,21 +180,21 @@ class Server:
                 self._receive(client)
 
     def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except BlockingIOError:
-            return  # it left before it was taken
-        except OSError:
-            log.exception("no connection can be taken just now")  # out of files, most likely
-            self._stop_accepting()
-            return
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client = Client(sock, ServerConnection(self._policy, time.monotonic(), self._head_bytes))
-        self._clients.add(client)
-        self._watch(client)
-        if len(self._clients) >= self._policy.max_connections:
-            self._stop_accepting()
+        """Take all connections that wait: of those that overflow the system's queue, it resets some."""
+        while len(self._clients) < self._policy.max_connections:
+            try:
+                sock, _ = self._listener.accept()
+            except BlockingIOError:
+                return  # there are no more
+            except OSError:
+                log.exception("no connection can be taken just now")  # out of files, most likely
+                break
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client = Client(sock, ServerConnection(self._policy, time.monotonic(), self._head_bytes))
+            self._clients.add(client)
+            self._watch(client)
+        self._stop_accepting()
 
     def _receive(self, client: Client) -> None:
         try:

@@ -34,9 +34,10 @@ LAST_POLL_S: Final = 2.0
 class Copy:
     """Drives one copy machine, and beside it the lease machine that it starts."""
 
-    def __init__(self, runtime: Runtime, services: PoolServices, job: Job, receipt: str) -> None:
+    def __init__(self, runtime: Runtime, services: PoolServices, metrics: Metrics, job: Job, receipt: str) -> None:
         self._runtime = runtime
         self._services = services
+        self._metrics = metrics
         self.cargo = Cargo(job.url, receipt)
         self.state: State = services.manager.copy(secrets.token_urlsafe(12), secrets.token_urlsafe(12))
         self._told, self._inbox = trio.open_memory_channel[CopyEvent](math.inf)
@@ -50,7 +51,8 @@ class Copy:
         try:
             async with trio.open_nursery() as nursery:
                 while self.state.phase is not Phase.DONE:
-                    self.state, actions = copy.step(self.state, await self._inbox.receive())
+                    row, self.state, actions = copy.transition(self.state, await self._inbox.receive())
+                    self._metrics.took(row)
                     for action in actions:
                         nursery.start_soon(self._perform, action)
                 nursery.cancel_scope.cancel()  # what is left is the keeping of a lease that nobody needs
@@ -165,7 +167,7 @@ class BackEnd:
 
     async def _copy(self, services: PoolServices, job: Job, delivery: Delivery) -> None:
         pool, began_s = services.pool.name, trio.current_time()
-        running = Copy(self._runtime, services, job, delivery.receipt)
+        running = Copy(self._runtime, services, self._metrics, job, delivery.receipt)
         running.tell(JobReceived(job.url, job.epoch, delivery.receive_count))
         if self._draining.is_set():  # that began between the job's receipt and now
             running.tell(DrainBegun())

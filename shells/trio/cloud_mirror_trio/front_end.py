@@ -49,12 +49,14 @@ class Flight:
         self,
         runtime: Runtime,
         services: PoolServices,
+        metrics: Metrics,
         url: str,
         nursery: trio.Nursery,
         ended: Callable[[Flight], None],
     ) -> None:
         self._runtime = runtime
         self._services = services
+        self._metrics = metrics
         self._url = url
         self._nursery = nursery
         self._ended = ended
@@ -78,7 +80,8 @@ class Flight:
 
     def feed(self, event: RedirectEvent) -> None:
         """One step of the machine, and all that it asks for."""
-        self._state, actions = redirect.step(self._state, event)
+        row, self._state, actions = redirect.transition(self._state, event)
+        self._metrics.took(row)
         for action in actions:
             match action:
                 case Respond(requests, response):
@@ -139,7 +142,9 @@ class FrontEnd:
         key = (services.pool.name, url)
         flight = self._flights.get(key)
         if flight is None:
-            flight = Flight(self._runtime, services, url, self._nursery, lambda ended: self._forget(key, ended))
+            flight = Flight(
+                self._runtime, services, self._metrics, url, self._nursery, lambda ended: self._forget(key, ended)
+            )
             self._flights[key] = flight
         return flight
 

@@ -1,20 +1,24 @@
 """Redis by coredis: one connection that carries all commands, and one with the subscription to the pools' channels.
 
 Redis answers the commands of a connection in their order, one at a time, whatever the number of connections. So one
-is enough: commands go out as they come, and many of them in one piece where there are many.
+is enough: what is asked while replies are on their way goes out after them, in one piece.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
+from collections import deque
+from collections.abc import Sequence
 from contextlib import aclosing, suppress
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, cast
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import trio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from coredis import ConnectionPool
+from coredis.commands import CommandRequest
 from coredis.connection import BaseConnection
 from coredis.exceptions import InvalidResponse, NoScriptError, RedisError, ResponseError
 
@@ -24,6 +28,12 @@ from cloud_mirror.wire.notices import NoticeBoard
 from cloud_mirror.wire.redis import Outage
 from cloud_mirror_trio.nursery import open_background
 
+AT_ONCE: Final = 100
+"""How many commands go out in one piece: few enough that Redis is done with them long before their time is up."""
+
+PARTS: Final = 20
+"""A reply's time is counted in so many parts, and trio has to get round to each: see `_reply`."""
+
 RESUBSCRIBE_S: Final = 0.3
 HEALTH_S: Final = 5.0
 
@@ -31,44 +41,86 @@ log = logging.getLogger("cloud_mirror.redis")
 logging.getLogger("coredis").setLevel(logging.CRITICAL)  # each failure is told here, once and without a traceback
 
 
+Answer: TypeAlias = RedisReply | RedisRefusal | TransportFailure
+
+
+class _Asked:
+    """A command, with what coredis reads of a request of its own, and its answer once that is there."""
+
+    decode: Final = False
+
+    def __init__(self, call: RedisCommand) -> None:
+        self.name, *arguments = (word.encode() if isinstance(word, str) else word for word in call.words)
+        self.serialized_arguments = tuple(arguments)
+        self.answered = trio.Event()
+        self.answer: Answer = TransportFailure(FailureKind.BROKEN, "the client was closed")
+
+
 class RedisClient:
     """Performs `RedisCommand`. Nothing is retried here: whether a write was done is for the machines to find out.
 
-    The connection lives in `nursery`, and is made anew by the first command after it broke.
+    The connection lives in `nursery`, and is made anew by the first command after it broke. A command's time begins
+    as it is sent. Who waits to be sent when that of another is up fails with it: so a Redis that hangs is found out by
+    all within that time, and one that answers by nobody.
     """
 
     def __init__(self, policy: RedisPolicy, nursery: trio.Nursery) -> None:
         self._policy = policy
         self._nursery = nursery
         self._link: _Link | None = None
+        self._asked: deque[_Asked] = deque()  # and not yet answered
+        self._carrying: trio.CancelScope | None = None
         self._outage = Outage()
 
     def close(self) -> None:
         """Close the connection."""
+        if self._carrying is not None:
+            self._carrying.cancel()
         if self._link is not None:
             self._link.close()
 
-    async def command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
+    async def command(self, call: RedisCommand) -> Answer:
         """Send one command, read its reply."""
-        reply = await self._command(call)
+        asked = _Asked(call)
+        self._asked.append(asked)
+        if self._carrying is None:
+            self._carrying = trio.CancelScope(shield=True)  # what is finished under a shield still needs its reply
+            self._nursery.start_soon(self._carry, self._carrying)
+        await asked.answered.wait()
+        reply = asked.answer
         self._outage.note(reply)
         return reply
 
-    async def _command(self, call: RedisCommand) -> RedisReply | RedisRefusal | TransportFailure:
-        name, *arguments = (word.encode() if isinstance(word, str) else word for word in call.words)
+    async def _carry(self, scope: trio.CancelScope) -> None:
+        """Send what is asked, until nothing is."""
+        try:
+            with scope:
+                while self._asked:
+                    answers = await self._answers(tuple(itertools.islice(self._asked, AT_ONCE)))
+                    last = answers[-1]
+                    if isinstance(last, TransportFailure) and last.kind is FailureKind.TIMEOUT:
+                        answers += [last] * (len(self._asked) - len(answers))
+                    for answer in answers:
+                        self._settle(answer)
+        finally:
+            self._carrying = None
+            while self._asked:
+                self._settle(self._asked[0].answer)
+
+    def _settle(self, answer: Answer) -> None:
+        asked = self._asked.popleft()
+        asked.answer = answer
+        asked.answered.set()
+
+    async def _answers(self, batch: Sequence[_Asked]) -> list[Answer]:
         try:
             with trio.fail_after(self._policy.timeout_s):
                 connection = await self._current().made()
-        except (trio.TooSlowError, RedisError) as error:
-            return _failure(error)
-        try:
-            return RedisReply(_as_resp2(await _ask(connection, self._policy.timeout_s, name, *arguments)))
-        except NoScriptError as error:
-            return RedisRefusal(f"NOSCRIPT {error}")
-        except ResponseError as error:
-            return RedisRefusal(str(error))
+            request = connection.create_request_batch(cast(Sequence[CommandRequest[Any]], batch), timeout=math.inf)
+            request.disconnect_on_cancellation = False  # each part of its time cancels it
+            return [_answer(reply) for reply in await _reply(connection, request, self._policy.timeout_s)]
         except Exception as error:  # noqa: BLE001  # all commands under way get whatever it was that ended the reading
-            return _failure(error)
+            return [_failure(error)] * len(batch)
 
     def _current(self) -> _Link:
         if self._link is None or not self._link.good:
@@ -205,16 +257,19 @@ def _with_tls_checked(url: str) -> str:
     return urlunsplit(parts._replace(query=f"{parts.query}&{defaults}".lstrip("&")))
 
 
-async def _ask(connection: BaseConnection, timeout_s: float, name: bytes, *arguments: bytes) -> Any:
-    """A command's reply. Raises what ended the connection, or `TimeoutError`, and then ends it: it may be dead."""
-    request = connection.create_request(name, *arguments, timeout=math.inf)
-    with trio.move_on_after(timeout_s):
-        return await request
-    for _ in range(2):  # it may be this process that was too busy: whatever has come by now is read in these turns
-        await trio.lowlevel.checkpoint()
+async def _reply(connection: BaseConnection, request: Any, timeout_s: float) -> Any:
+    """What was asked for. Raises what ended the connection, or `TimeoutError`, and then ends it: it may be dead.
+
+    Of a process that was busy elsewhere for a while only one part of the time is counted. Sending and reading take
+    some turns of the loop; where those are long, a reply may have come at once and yet be read late: that is no fault
+    of Redis's.
+    """
+    for _ in range(PARTS):
+        with trio.move_on_after(timeout_s / PARTS):
+            return await request
     if not request.complete:
         connection.invalidate()
-        raise TimeoutError(f"no reply to {name.decode()} in {timeout_s} s")
+        raise TimeoutError(f"no reply in {timeout_s} s")
     return await request
 
 
@@ -223,7 +278,7 @@ async def _keep_alive(connection: BaseConnection, timeout_s: float) -> None:
     with suppress(RedisError, TimeoutError):
         while True:
             await trio.sleep(HEALTH_S)
-            await _ask(connection, timeout_s, b"PING")
+            await _reply(connection, connection.create_request(b"PING", timeout=math.inf), timeout_s)
 
 
 def _as_resp2(value: Any) -> Any:
@@ -239,6 +294,18 @@ def _as_resp2(value: Any) -> Any:
             return repr(value).encode()
         case _:
             return value
+
+
+def _answer(reply: Any) -> Answer:
+    match reply:
+        case NoScriptError():
+            return RedisRefusal(f"NOSCRIPT {reply}")
+        case ResponseError():
+            return RedisRefusal(str(reply))
+        case Exception():
+            return _failure(reply)
+        case _:
+            return RedisReply(_as_resp2(reply))
 
 
 def _failure(error: Exception) -> TransportFailure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import socket
 import time
 from typing import Final
 
@@ -16,6 +17,8 @@ from cloud_mirror_trio.mirror import Mirror
 from cloud_mirror_trio.nursery import Tally
 
 READ_BYTES: Final = 64 * 1024
+ACCEPT_AGAIN_S: Final = 0.25
+"""How long the system is left alone once it had no connection to give."""
 
 log = logging.getLogger("cloud_mirror.server")
 
@@ -36,12 +39,39 @@ class Server:
         """Accept connections; host and port as they were bound (the port asked for may be 0). Raises `OSError`."""
         listeners = await trio.open_tcp_listeners(port, host=host)
         bound: tuple[str, int] = listeners[0].socket.getsockname()[:2]
-        self._nursery.start_soon(self._accept, [_Bounded(listener, self._room) for listener in listeners])
+        self._nursery.start_soon(self._accept, listeners)
         return bound
 
-    async def _accept(self, listeners: list[_Bounded]) -> None:
+    async def _accept(self, listeners: list[trio.SocketListener]) -> None:
         with self._accepting:
-            await trio.serve_listeners(self._serve, listeners, handler_nursery=self._nursery)
+            async with trio.open_nursery() as nursery:
+                for listener in listeners:
+                    nursery.start_soon(self._accept_from, socket.socket(fileno=listener.socket.detach()))
+
+    async def _accept_from(self, listener: socket.socket) -> None:
+        """Take all connections that wait while there is room; beyond it they go on waiting in the system's queue.
+
+        Trio's own listeners give one in each turn of the loop. In a busy process the queue would overflow, and of
+        those that do not fit the system resets some: they believe that they are connected.
+        """
+        with listener:
+            listener.setblocking(False)
+            while True:
+                try:
+                    self._room.acquire_nowait()
+                except trio.WouldBlock:
+                    await self._room.acquire()
+                try:
+                    taken, _ = listener.accept()
+                except OSError as error:
+                    self._room.release()
+                    if isinstance(error, BlockingIOError):
+                        await trio.lowlevel.wait_readable(listener)
+                    else:
+                        log.exception("no connection can be taken just now")  # out of files, most likely
+                        await trio.sleep(ACCEPT_AGAIN_S)
+                else:
+                    self._nursery.start_soon(self._serve, trio.SocketStream(trio.socket.from_stdlib_socket(taken)))
 
     def stop_accepting(self) -> None:
         """Whoever knocks from now on is turned away by the system. Open connections go on."""
@@ -58,7 +88,7 @@ class Server:
     async def _serve(self, stream: trio.SocketStream) -> None:
         """One connection, from its first byte to its last."""
         try:
-            with self._connections:
+            with self._connections, stream.socket:
                 policy = self._mirror.policy
                 connection = ServerConnection(policy.server, trio.current_time(), head_bytes(policy.source))
                 await self._converse(stream, connection)
@@ -93,6 +123,8 @@ class Server:
                 connection.receive(data, trio.current_time())
             finally:
                 del self._reading[connection]
+        if scope.cancelled_caught and stream.socket.is_readable():  # it came while this process was busy
+            connection.receive(await stream.receive_some(READ_BYTES), trio.current_time())
 
     async def _send(self, stream: trio.SocketStream, connection: ServerConnection, answer: Answer) -> None:
         data = connection.respond(
@@ -131,25 +163,6 @@ class Server:
         except Exception:
             log.exception("a request could not be answered")
             return BROKEN
-
-
-class _Bounded(trio.abc.Listener[trio.SocketStream]):
-    """Accepts a connection only once there is room for it: until then it waits in the system's queue."""
-
-    def __init__(self, listener: trio.SocketListener, room: trio.Semaphore) -> None:
-        self._listener = listener
-        self._room = room
-
-    async def accept(self) -> trio.SocketStream:
-        await self._room.acquire()
-        try:
-            return await self._listener.accept()
-        except BaseException:
-            self._room.release()
-            raise
-
-    async def aclose(self) -> None:
-        await self._listener.aclose()
 
 
 async def _watch(stream: trio.SocketStream, connection: ServerConnection, asking: trio.CancelScope) -> None:

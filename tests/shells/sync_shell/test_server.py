@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from cloud_mirror.policy import ServerPolicy
 from cloud_mirror.wire.desk import Desk
+from cloud_mirror_sync.mirror import Mirror
 from cloud_mirror_sync.server import Server
 from tests.shells.serving import LAST, TARGET, FakeMirror, exchange, read_all, request, serving
 
@@ -37,6 +39,43 @@ def test_a_head_that_trickles_has_its_time_and_holds_no_thread() -> None:
         slow.sendall(b"GET ")
         until(lambda: slow.recv(1) == b"")
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("request")]
+
+
+def test_a_head_that_came_while_the_process_was_held_up_is_not_late() -> None:
+    with serving(FakeMirror(POLICY)) as server, connect(server) as client:
+        client.sendall(LAST[:20])
+        until(lambda: any(not each.connection.idle for each in tuple(server._clients)))
+        held_up = threading.Event()
+
+        def hold_up() -> None:
+            held_up.set()
+            time.sleep(2 * POLICY.head_timeout_s)
+
+        server._call(hold_up)
+        assert held_up.wait(PATIENCE_S)
+        client.sendall(LAST[20:])
+        assert b"alive" in read_all(client)
+
+
+def test_connections_are_taken_together_however_long_a_turn_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken one in a turn, they would overflow the system's queue in a busy process: it resets some of those."""
+    server = Server(cast(Mirror, FakeMirror(POLICY)), "127.0.0.1", 0)
+    select, turns = server._selector.select, itertools.count()
+
+    def counted(patience_s: float | None) -> Any:
+        next(turns)
+        return select(patience_s)
+
+    monkeypatch.setattr(server._selector, "select", counted)
+    clients = [connect(server) for _ in range(100)]
+    server.start()
+    try:
+        until(lambda: len(server._clients) == len(clients))
+        assert next(turns) < len(clients) / 2
+    finally:
+        server.close(PATIENCE_S)
+        for client in clients:
+            client.close()
 
 
 def test_beyond_the_bound_a_request_is_sent_to_the_origin_at_once() -> None:
@@ -110,6 +149,18 @@ def test_closing_waits_for_answers_on_their_way_and_not_for_idle_connections() -
         closer.join()
         with pytest.raises(ConnectionRefusedError):
             connect(server)
+
+
+def test_closing_ends_where_there_are_only_idle_connections() -> None:
+    server = Server(cast(Mirror, FakeMirror(POLICY)), "127.0.0.1", 0)
+    server.start()
+    with connect(server) as idle:
+        until(lambda: len(server._clients) == 1)
+        closer = threading.Thread(target=server.close, args=(PATIENCE_S,), daemon=True)
+        closer.start()
+        assert read_all(idle) == b""
+        closer.join(PATIENCE_S)
+        assert not closer.is_alive()
 
 
 def open_sockets() -> int:

@@ -22,6 +22,8 @@ POOL: Final = "s3_small"
 ENTRY: Final = keys.entry_key(POOL, URL)
 LIVES_S: Final = {"asking": 4.0, "queued": 8.0, "copying": 6.0}
 """How long a pending entry lives at most, by its holder."""
+UNREAD: Final = frozenset({"denied", "request lost", "reply lost", "in an outage"})
+"""What may go wrong with a question to the store, so that it is not answered."""
 
 
 class Checks:
@@ -38,12 +40,18 @@ class Checks:
         if world[redis] != after[redis]:
             found += self._holder_only(world, after, step)
             found += self._lives(after)
+        if world[self.rules.place["store"]] != after[self.rules.place["store"]]:
+            found += self._whole(after)
         if step.response is not None:
             found += self._redirect(world, after, step)
+            found += self._sent_away(step)
         elif step.move.what == DEADLINE:
             found.append(f"answered-by-deadline: {step.move.who} gives its client no answer at the deadline")
-        if step.by >= 0:
+        queue = self.rules.place["queue"]
+        if step.by >= 0 and world[queue] != after[queue]:
             found += self._acknowledged(world, after)
+        found += self._unknown_is_not_absent(after, step)
+        found += self._client_goes(world, after, step)
         found += self._one_copy(after)
         return tuple(found)
 
@@ -97,6 +105,44 @@ class Checks:
         elif max(versions) <= front.floor:
             yield "purge-holds: a client that came after a purge was sent to a copy from before it"
 
+    def _whole(self, after: World) -> Iterator[str]:
+        """What stands under a copy's key is one complete body of the origin, asked for or not."""
+        store: StoreModel = self._model(after, "store")
+        origin: OriginModel = self._model(after, "origin")
+        bodies = {body for _, body in origin.complete_bodies(URL)}
+        copies = [kept.body for key, kept in store.objects.items() if key.startswith(keys.object_prefix(URL))]
+        if any(body not in bodies for body in copies):
+            yield "bytes-whole: what was stored is no body that the origin ever had"
+
+    def _sent_away(self, step: Step) -> Iterator[str]:
+        """Where nothing goes wrong and nobody purges, time stands still: whoever asks gets the copy."""
+        size = self.rules.size
+        if size.backs and not size.faults and not size.purges and not isinstance(step.response, ToCopy):
+            yield f"all-well: nothing went wrong, and a client was told {step.response}"
+
+    def _unknown_is_not_absent(self, after: World, step: Step) -> Iterator[str]:
+        """Who could not read the store asks it again, or gives up: what may be there is not fetched from the origin."""
+        move = step.move
+        if move.fault not in UNREAD or step.by < 0 or not move.what.startswith(("HeadObject", "GetObject")):
+            return
+        for _, model, number in self.parts.asked(after[step.by]):
+            words = self.parts.words(number)
+            fetches = model == "origin" and not words.startswith("close")
+            if fetches or (move.what.startswith("GetObject") and words.startswith("HeadObject")):
+                yield f"unknown-is-not-absent: {move.who} could not read the store, and went on with {words}"
+
+    def _client_goes(self, world: World, after: World, step: Step) -> Iterator[str]:
+        """A client that goes ends no flight that holds a claim: others wait for what that one finds out."""
+        if step.move.what != DEADLINE and step.move.fault != "drains":
+            return
+        entry = self._model(after, "redis").fields(ENTRY)
+        if entry.get("holder") != "asking":
+            return
+        for place in self.rules.fronts:
+            before, then = self.parts.nodes.parts[world[place]], self.parts.nodes.parts[after[place]]
+            if before.driver is not None and then.driver is None and entry["token"].startswith(f"zq{then.name}z"):
+                yield f"claim-resolved: {then.name} ended its flight, and its claim stands"
+
     def _holder_only(self, world: World, after: World, step: Step) -> Iterator[str]:
         """A *copying* entry is moved on by the worker whose token it holds, by a purge, or by Redis itself."""
         before = self._model(world, "redis").fields(ENTRY)
@@ -118,6 +164,8 @@ class Checks:
             fields = self._model(world, "redis").fields(key)
             if value.expires_ms is None:
                 yield "lease-ends: an entry has no end"
+            elif "status" not in fields:
+                yield "lease-ends: what is no entry was given a life"
             elif fields["status"] == "pending" and value.expires_ms / 1000 > now + LIVES_S[fields["holder"]] + 0.001:
                 yield f"lease-ends: a {fields['holder']} entry outlives its lease"
 
@@ -126,18 +174,17 @@ class Checks:
         url = self.parts.services.queue_url
         before: QueueModel = self._model(world, "queue")
         then: QueueModel = self._model(after, "queue")
-        if before is then:
-            return
         gone = before.messages(url).keys() - then.messages(url).keys()
         moved = then.messages(self.parts.services.dead_url).keys()
         if not gone - moved or then.messages(url):
             return
         store: StoreModel = self._model(after, "store")
-        status = self._model(after, "redis").fields(ENTRY).get("status")
+        entry = self._model(after, "redis").fields(ENTRY)
         epoch = store.find(keys.epoch_key(URL))
         living = store.find(keys.object_key(URL, epoch.body.decode() if epoch else keys.FIRST_EPOCH))
         begun = self.rules.purges_begun(after) > 0
-        if status in ("present", "error") or living is not None or begun or self._fault_in_redis(after):
+        lost = self._fault_in_redis(after) and entry.get("holder") != "queued"  # which says that the job is there
+        if entry.get("status") in ("present", "error") or living is not None or begun or lost:
             return
         yield "acknowledged-when-durable: a job was deleted, and there is neither a copy nor a reason"
 
@@ -151,6 +198,9 @@ class Checks:
         if self.rules.size.faults:
             return
         begun = self.rules.purges_begun(world)
+        queue: QueueModel = self._model(world, "queue")
+        if queue.sent > 1 and not begun:
+            yield f"one-copy: {queue.sent} jobs were sent for one copy"
         if weather.fetched > 1 + begun:
             yield f"one-copy: the origin was asked for the object {weather.fetched} times, with {begun} purges"
 

@@ -248,6 +248,7 @@ class Front(Node):
             self.driver.said.clear()
             if self.driver.done:
                 self.driver, self.told = None, False
+                self.due, self.slow = {}, {}  # whatever it left behind
 
     def crash(self) -> None:
         """The client is lost with it."""

@@ -19,6 +19,7 @@ from cloud_mirror.simulator.explorer.size import BODY, LONG_S, START_S, URL, Siz
 from cloud_mirror.simulator.explorer.spelling import shape, spell
 from cloud_mirror.simulator.explorer.wording import in_words
 from cloud_mirror.simulator.models import (
+    Framing,
     OriginModel,
     RedisModel,
     Resource,
@@ -142,7 +143,8 @@ class Parts:
         redis = RedisModel()
         redis.execute(("SCRIPT", "LOAD", SCRIPT), START_S)
         origin = OriginModel()
-        origin.put(URL, Resource(BODY))
+        # an object of unknown length goes in parts as small as the plan says
+        origin.put(URL, Resource(BODY, framing=Framing.CHUNKED if self.size.parts > 1 else Framing.LENGTH))
         fresh: dict[str, Any] = {
             "redis": redis,
             "store": StoreModel(min_part_bytes=1),

@@ -267,7 +267,7 @@ def _length(resource: Resource) -> Headers:
             return (("content-length", str(max(0, len(resource.body) + resource.flaw.length_off))),)
         case Framing.CHUNKED:
             return (("transfer-encoding", "chunked"),)
-        case Framing.CLOSE:
+        case _:
             return ()
 
 
@@ -285,5 +285,5 @@ def _digest(digest: Digest, body: bytes) -> str:
             return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
         case Digest.X_GOOG_HASH:
             return f"crc32c={crc32c(body)}"
-        case Digest.X_AMZ_CHECKSUM:
+        case _:
             return crc64nvme(body)

@@ -70,15 +70,24 @@ class StoreModel:
     """One bucket. `handle` answers what `SimulatedProvider` asks; the other methods are for the world and its checks.
 
     `lifespan_s`: how long copies live; `min_part_bytes`: the least that a part but the last may have; `page`: how much
-    a page of a listing holds.
+    a page of a listing holds; `repeats`: a completed upload may be completed again, which changes nothing, for as long
+    as what it made is there (the servers do so; AWS documents that the upload is not there any more).
     """
 
-    __slots__ = ("_lifespan_s", "_made", "_min_part_bytes", "_objects", "_offset_s", "_page", "_uploads")
+    __slots__ = ("_lifespan_s", "_made", "_min_part_bytes", "_objects", "_offset_s", "_page", "_repeats", "_uploads")
 
-    def __init__(self, lifespan_s: float = DAY_S, min_part_bytes: int = MIN_PART_BYTES, page: int = PAGE) -> None:
+    def __init__(
+        self,
+        lifespan_s: float = DAY_S,
+        min_part_bytes: int = MIN_PART_BYTES,
+        page: int = PAGE,
+        *,
+        repeats: bool = False,
+    ) -> None:
         self._lifespan_s = lifespan_s
         self._min_part_bytes = min_part_bytes
         self._page = page
+        self._repeats = repeats
         self._offset_s = 0.0
         self._made = 0
         self._objects: dict[str, KeptObject] = {}
@@ -86,7 +95,7 @@ class StoreModel:
 
     def copy(self) -> StoreModel:
         """An independent twin."""
-        twin = StoreModel(self._lifespan_s, self._min_part_bytes, self._page)
+        twin = StoreModel(self._lifespan_s, self._min_part_bytes, self._page, repeats=self._repeats)
         twin._offset_s, twin._made = self._offset_s, self._made
         twin._objects, twin._uploads = self._objects.copy(), self._uploads.copy()
         return twin
@@ -129,6 +138,9 @@ class StoreModel:
     def _on_upload(self, operation: str, key: str, named: dict[str, str], body: bytes, now_s: float) -> HttpReply:
         upload = self._uploads.get(named["upload-id"])
         if upload is None or upload.key != key:
+            made = self._objects.get(key) if self._repeats and operation == "CompleteUpload" else None
+            if made is not None and made.made_by == named["upload-id"]:
+                return replies.told(made.etag)
             return replies.refused(404, "NoSuchUpload")
         match operation:
             case "UploadPart":
