@@ -70,12 +70,27 @@ COUNTS = {
 """Situations, steps, the deepest, at rest. To be looked at, and put right, where moves or machines change."""
 
 
+def test_a_world_in_this_process() -> None:
+    """One of the short list once more, where its lines are counted."""
+    size = Size(faults=1, lies=True)
+    result = explored(size)
+    assert (result.worlds, result.steps, result.deepest, result.quiet, result.violations) == (*COUNTS[size], ())
+    assert not explored(Size(parts=2)).violations
+
+
 def test_an_exploration_can_be_cut_short_and_followed() -> None:
     told: list[tuple[int, int, int]] = []
     result = Explorer(Size(fronts=2)).explore(at_most=100, tell=lambda *numbers: told.append(numbers))
     assert 100 <= result.worlds < 200
     assert told[-1] == (result.deepest, result.worlds, result.steps)
     assert [depth for depth, _, _ in told] == list(range(1, result.deepest + 1))
+
+
+def test_a_way_is_told_from_the_beginning_whatever_was_explored() -> None:
+    explorer = Explorer(Size())
+    before = list(explorer.replay((0,) * 10))
+    assert explorer.explore().worlds > 10
+    assert list(explorer.replay((0,) * 10)) == before
 
 
 def test_worlds_that_differ_in_names_alone_are_one() -> None:

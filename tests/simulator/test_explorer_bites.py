@@ -17,6 +17,7 @@ from cloud_mirror.events import EntryRead, EntryWritten, Swept
 from cloud_mirror.http_api import Outcome
 from cloud_mirror.reason import Reason
 from cloud_mirror.simulator.explorer import Explorer, Size, nodes, size
+from cloud_mirror.simulator.explorer.board import Step, World
 from cloud_mirror.simulator.explorer.size import URL
 from cloud_mirror.simulator.models import OriginModel, StoreModel
 from cloud_mirror.simulator.models import redis as redis_model
@@ -169,6 +170,22 @@ def publishes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def bodies_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections to the origin that nobody closes."""
     monkeypatch.setattr(OriginModel, "close", lambda *_: None)
+
+
+def test_a_copy_may_go_while_a_purge_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    credulous(monkeypatch)
+    explorer = Explorer(Size(purges=1, faults=1))
+    start = explorer.rules.start()
+    wrong = []
+    for world in (start, explorer.rules.after(start, step_of(explorer, start, "p0", ""))):
+        step = step_of(explorer, world, "f0", "drains")
+        wrong.append(explorer.checks.step(world, explorer.rules.after(world, step), step))
+    assert wrong == [("copy-stands: a client was sent to a copy that is not there",), ()]
+
+
+def step_of(explorer: Explorer, world: World, who: str, fault: str) -> Step:
+    steps = explorer.rules.steps(world)[0]
+    return next(step for step in steps if (step.move.who, step.move.fault) == (who, fault))
 
 
 @pytest.mark.parametrize(

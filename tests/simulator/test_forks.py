@@ -12,7 +12,7 @@ from cloud_mirror.events import DrainBegun, JobReceived, Request, RequestDeadlin
 from cloud_mirror.message import Job
 from cloud_mirror.simulator.chance import Chance
 from cloud_mirror.simulator.driver import CopyDriver, Driver, FlightDriver, ProcedureDriver, ignore
-from cloud_mirror.simulator.explorer.size import URL, Size
+from cloud_mirror.simulator.explorer.size import START_S, URL, Size
 from cloud_mirror.simulator.explorer.world import Parts, carry_out, model_of
 from cloud_mirror.wire.calls import Done, FailureKind, ReadBody, TransportFailure
 from cloud_mirror.wire.procedures.purge import purge
@@ -41,6 +41,7 @@ class Bench:
         made = Parts(Size(parts=parts), ignore)
         self.services = made.services
         self.clock = made.clock
+        self.clock.now = START_S
         self.models = {name: made.models[name].parts[number].copy() for name, number in made.begin().items()}
         self.chance = chance
 

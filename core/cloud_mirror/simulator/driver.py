@@ -10,6 +10,7 @@ the same. `key` is what tells one situation from another: a procedure counts as 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Hashable
 from dataclasses import dataclass, replace
@@ -115,7 +116,7 @@ class _Running:
         self.replies: list[object] = []
 
 
-class Driver:
+class Driver(ABC):
     """What all drivers are made of. `calls` are those that wait, by number; each is to be answered once."""
 
     def __init__(self, local: Local, watch: Watch) -> None:
@@ -147,13 +148,13 @@ class Driver:
         """What tells one situation from another."""
         return self._situation(), tuple((each.action, *each.replies) for each in self._running.values())
 
+    @abstractmethod
     def _twin(self) -> Self:
         """The same driver, as it was before it was told anything, and watched by nobody."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _situation(self) -> Hashable:
         """What `key` holds beside the procedures."""
-        raise NotImplementedError
 
     def _tell(self, name: str, *arguments: Any) -> None:
         self._told.append((name, arguments))

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from cloud_mirror.actions import Response
 from cloud_mirror.simulator.explorer.nodes import Back, Front, Node, Purger
-from cloud_mirror.simulator.explorer.size import URL
+from cloud_mirror.simulator.explorer.size import START_S, URL
 from cloud_mirror.simulator.explorer.world import Effect, Parts, Reaction, Table, Weather
 from cloud_mirror.simulator.models import denied
 from cloud_mirror.wire.calls import (
@@ -88,7 +88,7 @@ class Board:
         made += [Back(parts.clock, parts.services, f"b{n}", parts.watch) for n in range(size.backs)]
         made += [Purger(parts.clock, parts.services, f"p{n}", parts.watch) for n in range(size.purges)]
         numbers = [parts.nodes.number(node) for node in made]
-        now = parts.clock.now
+        parts.clock.now = now = START_S
         numbers[0] = parts.tell(numbers[0], Front.client_asks, now, URL, 0).node
         before = models["redis"] if size.lies else 0
         models_now = [models["redis"], before, models["store"], models["queue"], models["origin"]]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from cloud_mirror.simulator.explorer.board import Board, Move, Step, World
-from cloud_mirror.simulator.explorer.nodes import Life, Node, Purger
+from cloud_mirror.simulator.explorer.nodes import Back, Front, Life, Node
 from cloud_mirror.simulator.explorer.world import Weather
 
 
@@ -30,7 +30,7 @@ class Mishaps(Board):
             return
         done = self.parts.tell(world[place], type(node).crash, weather.now)
         yield self._reacted(Move(node.name, "", "crashes"), world, worse, place, done)
-        if not isinstance(node, Purger) and node.life is Life.UP:
+        if isinstance(node, Front | Back) and node.life is Life.UP:
             done = self.parts.tell(world[place], type(node).drain, weather.now)
             yield self._reacted(Move(node.name, "", "drains"), world, worse, place, done)
 

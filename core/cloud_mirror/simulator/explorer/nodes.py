@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -57,7 +58,7 @@ class Life(enum.Enum):
     GONE = "gone"
 
 
-class Node:
+class Node(ABC):
     """A process. Forked, told something and settled; never changed once it is part of a world."""
 
     def __init__(self, clock: Clock, services: PoolServices, name: str, watch: Watch) -> None:
@@ -121,9 +122,9 @@ class Node:
         slow = tuple((order.index(number), at) for number, at in sorted(self.slow.items()))
         return type(self).__name__ + spell((self.life, self.before, self.since, driver, due, slow, self.more()))
 
+    @abstractmethod
     def more(self) -> Any:
         """What `text` holds of a kind of process alone."""
-        raise NotImplementedError
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -134,10 +135,6 @@ class Node:
     def counted(self) -> Hashable:
         """What the names that it will make are made of: it decides nothing else."""
         return 0
-
-    def drain(self) -> None:
-        """It is to stop."""
-        raise NotImplementedError
 
     def timers(self) -> list[float]:
         """When it goes on by itself."""
