@@ -26,7 +26,7 @@ def run(*words: str) -> tuple[int, str]:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Explore in threads of this process, where what is doctored holds."""
-    monkeypatch.setattr(explore, "ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(jobs))
+    monkeypatch.setattr(explore, "ProcessPoolExecutor", lambda jobs, **_: ThreadPoolExecutor(jobs))
 
 
 def test_one_world_in_a_process_of_its_own() -> None:
