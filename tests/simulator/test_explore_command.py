@@ -56,7 +56,7 @@ def test_a_violation(here: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     transition = copy.transition
     monkeypatch.setattr(copy, "transition", lambda state, event: transition(state, event)._replace(actions=()))
     file = tmp_path / "way.mmd"
-    status, said = run("--backs", "1", "--jobs", "1", "--diagram", str(file))
+    status, said = run("--backs", "1", "--faults", "1", "--jobs", "1", "--diagram", str(file))
     assert status == EXIT_FAILED
     lines = said.splitlines()
     assert lines[1] == "  0.0 s  f0 -> redis: read entry -> nothing there"
