@@ -193,18 +193,18 @@ def test_a_flight_that_breaks_off_is_answered_logged_and_forgotten(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    step = redirect.step
+    transition = redirect.transition
 
-    def breaking_step(state: Any, event: Any) -> Any:
+    def breaking_transition(state: Any, event: Any) -> Any:
         if isinstance(event, EntryRead):
             raise AssertionError("broken on purpose")
-        return step(state, event)
+        return transition(state, event)
 
     def breaking_procedure(*_: Any) -> Any:
         raise AssertionError("broken on purpose")
 
     if where == "machine":
-        monkeypatch.setattr(redirect, "step", breaking_step)
+        monkeypatch.setattr(redirect, "transition", breaking_transition)
     else:
         monkeypatch.setattr(f"cloud_mirror_{shell.name}.front_end.perform", breaking_procedure)
     with shell.mirror(world.serving(on_deadline=on_deadline), Roles()) as mirror:

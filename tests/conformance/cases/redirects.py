@@ -207,8 +207,8 @@ def a_request_is_answered_by_its_deadline(make: Maker) -> None:
 
 @case(Redirect.READ_TOO_SLOW)
 def a_client_for_whom_the_copy_comes_too_late_is_sent_to_the_origin_early(make: Maker) -> None:
-    site = make.site(HASTY)
-    url = site.put("slow.bin", size=31 * MIB, rate_bytes_per_s=5 * MIB)
+    site = make.own({"server": {"max_wait_s": 10.0}})
+    url = site.put("slow.bin", size=31 * MIB, rate_bytes_per_s=2 * MIB)  # one part in 2.5 s, all of it in 15
     reply = site.front.ask(url)
     assert (reply.said, reply.location) == ((302, "origin", "copy-too-slow"), url)
     assert site.front.purge(url).status == 204
