@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cloud_mirror.pattern import MAX_ALTERNATIVES, compile_pattern, readings
+from cloud_mirror.pattern import MAX_ALTERNATIVES, compile_pattern, readings, remove_dot_segments
 from cloud_mirror.policy import SourcePolicy
 from cloud_mirror.reason import Reason
 from cloud_mirror.source import PatternError, SourceError, SourceRules, SourceUrl, parse_source
@@ -61,6 +61,11 @@ def parse(text: str) -> SourceUrl:
         (r"^https://a\.example/x\?v=[0-9]+", ["https://a.example/x?v=1"], ["https://a.example/x?w=1"]),
         (r"^https://a\.example/[\]|]x", ["https://a.example/]x"], ["https://a.example/x"]),
         (r"^https://a\.example/x", ["https://a.example/xy"], ["https://a.example/y/x", "https://a.example/"]),
+        (r"^https://(\.|b)example\.com/", ["https://bexample.com/"], ["https://example.com/"]),
+        (r"^https://a+\.example\.com/", ["https://aa.example.com/"], ["https://b.example.com/"]),
+        (r"^https://[^/]+(\.example\.com)+/", ["https://a.example.com/"], ["https://a.example/"]),
+        (r"^https://[^/]+(\.example\.com)+?/", ["https://a.example.com/"], ["https://a.example/"]),
+        (r"^https://[^/]+(\.example\.com){1,2}/", ["https://a.example.com/"], ["https://a.example/"]),
         (r"^https://1a\.example/", ["https://1a.example/"], []),
         (r"^https://a_b\.1x_y/", ["https://a_b.1x_y/"], []),
         (r"^https://[^/]+a1_\.ex_1ample\.com/", ["https://xa1_.ex_1ample.com/"], []),
@@ -127,6 +132,11 @@ def test_patterns(pattern: str, allowed: list[str], refused: list[str]) -> None:
         (r"^https://(a\.example|[^/]+)\.com/", "stranger"),
         (r"^https://([a-z]+\.)*example[^/]?\.com/", "stranger"),
         (r"^https://a+\.com/", "stranger"),
+        (r"^https://a+?\.com/", "stranger"),
+        (r"^https://[^/]+(\.example\.com)?/", "stranger"),
+        (r"^https://[^/]+(\.example\.com)*/", "stranger"),
+        (r"^https://[^/]+(\.example\.com){0,2}/", "stranger"),
+        (r"^https://[^/]+(\.example\.com){,2}/", "stranger"),
         ("^https://[^/]+:9000/", "stranger"),
         ("^https://" + "(a|b|c|d|e|f)" * 4 + "/", f"more than {MAX_ALTERNATIVES} hosts"),
     ],
@@ -256,9 +266,19 @@ def test_dots_that_lead_nowhere_else_are_allowed(path: str) -> None:
     assert rules(r"^https://a\.example/public/").check(parse(f"https://a.example{path}")) is None
 
 
+def test_segments_are_taken_as_they_are_unless_a_reader_is_known_to_do_otherwise() -> None:
+    assert remove_dot_segments(["a", "", "b"]) == "/a//b"
+    assert remove_dot_segments(["a", "", "b"], fold=True) == "/a/b"
+    assert remove_dot_segments(["a", "..;x"]) == "/a/..;x"
+    assert remove_dot_segments(["a", "..;x"], cut_parameters=True) == "/"
+    assert remove_dot_segments([]) == "/"
+
+
 def test_readings() -> None:
     assert readings("/a//b%2Fc?/../") == {"/a//b%2Fc?/../"}
     assert readings("/a//.b") == {"/a//.b"}
+    assert readings("/a//../b") == {"/a//../b", "/a/b", "/b"}
+    assert readings("/a/..;x/../b") == {"/a/..;x/../b", "/a/b", "/b"}
     assert readings("/a/../b?q") == {"/a/../b?q", "/b?q"}
     assert readings("/a/%2e/") == {"/a/%2e/", "/a/"}
     assert "/b" in readings("/a//../b")
