@@ -9,7 +9,7 @@ import pytest
 from cloud_mirror.simulator.chance import Chance
 from cloud_mirror.simulator.explorer import WORLDS, Explored, Explorer, Size
 from cloud_mirror.simulator.explorer.board import Step, World
-from cloud_mirror.simulator.explorer.spelling import shape, spell
+from cloud_mirror.simulator.explorer.spelling import Speller, shape
 from cloud_mirror.wire.calls import AwaitNotice, Done
 
 SIZES = (
@@ -120,6 +120,7 @@ def test_worlds_that_differ_in_what_is_whose_are_two() -> None:
 
 
 def test_text_tells_values_apart() -> None:
+    spell = Speller().spell
     assert spell((True, 1, None, b"a", {2: "b"}, {1, 2}, [0.5])) == "(True,1,None,b'a',{2:'b'},{1,2},(0.5))"
     assert spell(Done()) == "Done()"
     assert spell(AwaitNotice("k", 1, 2.0)) != spell(AwaitNotice("k", 2, 2.0))

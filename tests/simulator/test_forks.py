@@ -13,25 +13,12 @@ from cloud_mirror.message import Job
 from cloud_mirror.simulator.chance import Chance
 from cloud_mirror.simulator.driver import CopyDriver, Driver, FlightDriver, ProcedureDriver, ignore
 from cloud_mirror.simulator.explorer.size import START_S, URL, Size
-from cloud_mirror.simulator.explorer.world import Parts, carry_out, model_of
+from cloud_mirror.simulator.explorer.world import Parts, Tray, carry_out, model_of
 from cloud_mirror.wire.calls import Done, FailureKind, ReadBody, TransportFailure
 from cloud_mirror.wire.procedures.purge import purge
 
 Act = Callable[[Any], None]
 LOST = TransportFailure(FailureKind.BROKEN)
-
-
-class Tray:
-    """Takes as much as a collector would."""
-
-    def __init__(self, room: int) -> None:
-        self.room = room
-        self.pieces: list[bytes] = []
-
-    def feed(self, piece: bytes) -> bool:
-        self.pieces.append(piece)
-        self.room -= len(piece)
-        return self.room <= 0
 
 
 class Bench:
@@ -96,7 +83,13 @@ def image(driver: Any) -> tuple[Any, ...]:
         number: (type(call), getattr(call, "body", None) if isinstance(call, ReadBody) else call)
         for number, call in driver.calls.items()
     }
-    return driver.key(), calls, driver.done, getattr(driver, "said", None), getattr(driver, "settled_by", None)
+    return (
+        driver.key(),
+        calls,
+        driver.done,
+        getattr(driver, "said", None),
+        getattr(driver, "cargo", None) and driver.cargo.acknowledged,
+    )
 
 
 @pytest.mark.parametrize(

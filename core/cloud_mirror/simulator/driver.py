@@ -4,8 +4,8 @@ Whoever owns a driver decides when, and in which order, it is told of replies an
 every order there is in an exploration. Calls that ask for nothing outside the process (the time, credentials, the
 count of notices) are answered at once, by its `Local`.
 
-A procedure cannot be copied, but it can be repeated: a driver remembers what it was told, and `fork` tells a new one
-the same. `key` is what tells one situation from another: a procedure counts as its action and the replies so far.
+A procedure cannot be copied, but it can be repeated: `fork` brings a new driver to where this one is. `key` is what
+tells one situation from another: a procedure counts as its action and the replies so far.
 """
 
 from __future__ import annotations
@@ -19,14 +19,9 @@ from typing import Any, Protocol, Self, TypeAlias, cast
 
 from cloud_mirror import copy, lease, redirect
 from cloud_mirror.actions import (
-    Acknowledge,
-    Acquire,
-    CopyAction,
-    DeferJob,
     KeepLease,
     RedirectAction,
     Respond,
-    ReturnJob,
 )
 from cloud_mirror.copy_table import Phase as CopyPhase
 from cloud_mirror.copy_table import Row as CopyRow
@@ -125,46 +120,35 @@ class Driver(ABC):
         self.calls: dict[int, Waiting] = {}
         self._running: dict[int, _Running] = {}
         self._begun = 0
-        self._told: list[tuple[str, tuple[Any, ...]]] = []
-        self._own: list[Reply] = []  # the replies that were given here
-        self._again: deque[Reply] = deque()  # those that are to be given once more, in a fork
+        self._inbox: deque[Any] = deque()
 
+    @abstractmethod
     def answer(self, number: int, reply: Reply, pieces: tuple[bytes, ...] = ()) -> None:
         """The reply to a call that waits; `pieces` is what its collector was fed, where it has one."""
-        self._told.append(("_answer_again", (number, reply, pieces)))
-        self._resume(number, reply)
 
+    @abstractmethod
     def fork(self) -> Self:
         """A twin: it was told the same, and can be told something else from here on."""
-        twin = self._twin()
-        twin._again = deque(self._own)
-        for name, arguments in self._told:
-            getattr(twin, name)(*arguments)
-        assert not twin._again, "a twin asks for the same"
-        twin.watch = self.watch
-        return twin
 
     def key(self) -> Hashable:
         """What tells one situation from another."""
         return self._situation(), tuple((each.action, *each.replies) for each in self._running.values())
 
     @abstractmethod
-    def _twin(self) -> Self:
-        """The same driver, as it was before it was told anything, and watched by nobody."""
-
-    @abstractmethod
     def _situation(self) -> Hashable:
         """What `key` holds beside the procedures."""
 
-    def _tell(self, name: str, *arguments: Any) -> None:
-        self._told.append((name, arguments))
+    @abstractmethod
+    def _step(self, event: Any) -> None:
+        """What follows from an event: one that was told, or what a procedure ended with."""
 
-    def _answer_again(self, number: int, reply: Reply, pieces: tuple[bytes, ...]) -> None:
-        call = self.calls[number]
-        for piece in pieces:
-            assert isinstance(call, ReadBody), "only what reads a body is fed"
-            call.collector.feed(piece)
-        self.answer(number, reply, pieces)
+    def _feed(self, event: Any) -> None:
+        """Step by step: what is answered at once while a step is taken waits for the next one."""
+        self._inbox.append(event)
+        if len(self._inbox) == 1:
+            while self._inbox:
+                self._step(self._inbox[0])
+                self._inbox.popleft()
 
     def _begin(self, action: object, procedure: Procedure[Any], ended: Callable[[Any], None]) -> None:
         self._begun += 1
@@ -188,35 +172,61 @@ class Driver(ABC):
             del self._running[number]
             running.ended(end.value)
 
-    def _repeat(self, number: int, running: _Running, replies: list[Any]) -> None:
-        """Bring a procedure to where another one of the same action is."""
-        self._running[number], running.replies = running, replies.copy()
-        call = running.procedure.send(None)
-        for reply in replies:
-            call = running.procedure.send(reply)
-        self.calls[number] = call
-
     def _own_reply(self, call: Call) -> Reply | None:
         """The reply to a call that asks for nothing outside the process."""
-        reply: Reply
         match call:
-            case GetMonotonicTime() | GetNoticeSequence() | GetSigningMaterial() if self._again:
-                reply = self._again.popleft()
             case GetMonotonicTime():
-                reply = MonotonicTime(self.local.now_s())
+                return MonotonicTime(self.local.now_s())
             case GetNoticeSequence(entry_key):
-                reply = NoticeSequence(self.local.heard(entry_key))
+                return NoticeSequence(self.local.heard(entry_key))
             case GetSigningMaterial():
-                reply = SigningMaterial("simulated", "simulated", None, self.local.wall_clock())
-            case _:
-                return None
-        self._own.append(reply)
-        return reply
+                return SigningMaterial("simulated", "simulated", None, self.local.wall_clock())
+        return None
 
-    def _now_s(self) -> float:
-        time = self._own_reply(GetMonotonicTime())
-        assert isinstance(time, MonotonicTime)
-        return time.now_s
+
+class _Remembering(Driver):
+    """A driver that remembers what it was told, so that its twin can be told the same: its procedures share bytes."""
+
+    def __init__(self, local: Local, watch: Watch) -> None:
+        super().__init__(local, watch)
+        self._told: list[tuple[str, tuple[Any, ...]]] = []
+        self._own: list[Reply] = []  # the replies that were given here
+        self._again: deque[Reply] = deque()  # those that are to be given once more, in a fork
+
+    def answer(self, number: int, reply: Reply, pieces: tuple[bytes, ...] = ()) -> None:
+        """The reply, and what a collector was fed before it."""
+        self._told.append(("_answer_again", (number, reply, pieces)))
+        self._resume(number, reply)
+
+    def fork(self) -> Self:
+        """A twin that was told the same, in the same order."""
+        twin = self._twin()
+        twin._again = deque(self._own)
+        for name, arguments in self._told:
+            getattr(twin, name)(*arguments)
+        assert not twin._again, "a twin asks for the same"
+        twin.watch = self.watch
+        return twin
+
+    @abstractmethod
+    def _twin(self) -> Self:
+        """The same driver, as it was before it was told anything, and watched by nobody."""
+
+    def _answer_again(self, number: int, reply: Reply, pieces: tuple[bytes, ...]) -> None:
+        call = self.calls[number]
+        for piece in pieces:
+            assert isinstance(call, ReadBody), "only what reads a body is fed"
+            call.collector.feed(piece)
+        self.answer(number, reply, pieces)
+
+    def _own_reply(self, call: Call) -> Reply | None:
+        if self._again and isinstance(call, GetMonotonicTime | GetNoticeSequence | GetSigningMaterial):
+            reply: Reply | None = self._again.popleft()
+        else:
+            reply = super()._own_reply(call)
+        if reply is not None:
+            self._own.append(reply)
+        return reply
 
 
 class FlightDriver(Driver):
@@ -228,36 +238,28 @@ class FlightDriver(Driver):
         self.url = url
         self.state = services.manager.flight(url, token)
         self.said: list[Respond] = []
-        self._inbox: deque[RedirectEvent] = deque()
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to do."""
         return self.state.phase is RedirectPhase.DONE
 
+    def answer(self, number: int, reply: Reply, pieces: tuple[bytes, ...] = ()) -> None:
+        """The reply."""
+        assert not pieces, "a flight reads no body"
+        self._resume(number, reply)
+
     def fork(self) -> Self:
         """A twin. Its procedures share nothing, so each is repeated alone, and what is over is not repeated at all."""
-        twin = self._twin()
+        twin = type(self)(self.local, self.services, self.url, self.state.token, self.watch)
         twin.state, twin.said, twin._begun = self.state, self.said.copy(), self._begun
         for number, running in self._running.items():
-            action = running.action
-            procedure = redirect_procedures.perform(self.services, self.url, cast(RedirectAction, action))
-            twin._repeat(number, _Running(action, procedure, twin._feed), running.replies)
-        twin.watch = self.watch
+            twin._repeat(number, running)
         return twin
 
     def tell(self, event: RequestJoined | RequestDeadlinePassed | RequestAbandoned | DrainBegun) -> None:
         """Something happened to the flight's requests, or to its process."""
-        self._tell("tell", event)
         self._feed(event)
-
-    def _feed(self, event: RedirectEvent) -> None:
-        """Step by step: what is answered at once while a step is taken waits for the next one."""
-        self._inbox.append(event)
-        if len(self._inbox) == 1:
-            while self._inbox:
-                self._step(self._inbox[0])
-                self._inbox.popleft()
 
     def _step(self, event: RedirectEvent) -> None:
         taken = redirect.transition(self.state, event)
@@ -269,8 +271,15 @@ class FlightDriver(Driver):
             else:
                 self._begin(action, redirect_procedures.perform(self.services, self.url, action), self._feed)
 
-    def _twin(self) -> Self:
-        return type(self)(self.local, self.services, self.url, self.state.token)
+    def _repeat(self, number: int, other: _Running) -> None:
+        """Bring a procedure to where another one of the same action is."""
+        action = cast(RedirectAction, other.action)
+        running = _Running(action, redirect_procedures.perform(self.services, self.url, action), self._feed)
+        self._running[number], running.replies = running, other.replies.copy()
+        call = running.procedure.send(None)
+        for reply in other.replies:
+            call = running.procedure.send(reply)
+        self.calls[number] = call
 
     def _situation(self) -> Hashable:
         """The state without what only names claims, and without what the next probe overwrites."""
@@ -280,7 +289,7 @@ class FlightDriver(Driver):
         return state
 
 
-class CopyDriver(Driver):
+class CopyDriver(_Remembering):
     """One delivery of a job: a copy machine, and beside it the lease machine that it starts."""
 
     def __init__(
@@ -298,9 +307,6 @@ class CopyDriver(Driver):
         self.cargo = Cargo(job.url, receipt)
         self.state = services.manager.copy(*names)
         self.lease: lease.State | None = None
-        self.settled_by: CopyAction | None = None
-        self._acquiring_s = 0.0
-        self._inbox: deque[CopyEvent] = deque()
 
     @property
     def done(self) -> bool:
@@ -309,35 +315,20 @@ class CopyDriver(Driver):
 
     def tell(self, event: JobReceived | DrainBegun) -> None:
         """The job has come, or the process is to stop."""
-        self._tell("tell", event)
+        self._told.append(("tell", (event,)))
         self._feed(event)
-
-    def _feed(self, event: CopyEvent) -> None:
-        """Step by step: what is answered at once while a step is taken waits for the next one."""
-        self._inbox.append(event)
-        if len(self._inbox) == 1:
-            while self._inbox:
-                self._step(self._inbox[0])
-                self._inbox.popleft()
 
     def _step(self, event: CopyEvent) -> None:
         taken = copy.transition(self.state, event)
         self.watch(Taken(self.state.phase, type(event).__name__, taken.row, taken.state.phase))
         self.state = taken.state
         for action in taken.actions:
-            match action:
-                case KeepLease(slot, token):
-                    self.lease = self.services.manager.lease(slot, token)
-                    self.cargo.lease = Lease(slot, token, self.lease.lease_s)
-                    self._keep(KeepingBegun(self._acquiring_s))
-                    continue
-                case Acquire():
-                    self._acquiring_s = self._now_s()
-                case Acknowledge() | DeferJob() | ReturnJob():
-                    self.settled_by = action
-                case _:
-                    pass
-            self._begin(action, copy_procedures.perform(self.services, self.cargo, action), self._feed)
+            if isinstance(action, KeepLease):
+                self.lease = self.services.manager.lease(action.slot, action.token)
+                self.cargo.lease = Lease(action.slot, action.token, self.lease.lease_s)
+                self._keep(KeepingBegun(self.cargo.acquiring_s))
+            else:
+                self._begin(action, copy_procedures.perform(self.services, self.cargo, action), self._feed)
         if self.done:
             self.calls.clear()
             self._running.clear()
@@ -359,6 +350,11 @@ class CopyDriver(Driver):
                     procedure = lease_procedures.perform(self.services, self.job.url, self.cargo.receipt, action)
                     self._begin(action, procedure, self._keep)
 
+    def _now_s(self) -> float:
+        time = self._own_reply(GetMonotonicTime())
+        assert isinstance(time, MonotonicTime)
+        return time.now_s
+
     def _twin(self) -> Self:
         names = self.state.token, self.state.copy_id
         return type(self)(self.local, self.services, self.job, self.cargo.receipt, names)
@@ -367,10 +363,10 @@ class CopyDriver(Driver):
         cargo = self.cargo
         parts = tuple((number, part.size, part.etag, part.data) for number, part in sorted(cargo.parts.items()))
         body = None if cargo.body is None else CloseBody(cargo.body)
-        return self.state, self.lease, cargo.receipt, body, cargo.total_bytes, parts, self._acquiring_s
+        return self.state, self.lease, cargo.receipt, body, cargo.total_bytes, parts, cargo.acquiring_s
 
 
-class ProcedureDriver(Driver):
+class ProcedureDriver(_Remembering):
     """A procedure that no machine stands behind, such as a purge or a poll; `result` is what it returned."""
 
     def __init__(self, local: Local, make: Callable[[], Procedure[Any]]) -> None:
@@ -381,11 +377,11 @@ class ProcedureDriver(Driver):
 
     def start(self) -> None:
         """Begin."""
-        self._tell("start")
-        self._begin(None, self._make(), self._ended)
+        self._told.append(("start", ()))
+        self._begin(None, self._make(), self._feed)
 
-    def _ended(self, result: Any) -> None:
-        self.done, self.result = True, result
+    def _step(self, event: Any) -> None:
+        self.done, self.result = True, event
 
     def _twin(self) -> Self:
         return type(self)(self.local, self._make)

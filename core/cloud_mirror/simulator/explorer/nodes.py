@@ -14,7 +14,6 @@ from cloud_mirror.events import DrainBegun, JobReceived, Request, RequestDeadlin
 from cloud_mirror.message import Job
 from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.simulator.driver import CopyDriver, Driver, FlightDriver, ProcedureDriver, Rest, Waiting, Watch
-from cloud_mirror.simulator.explorer.spelling import spell
 from cloud_mirror.wire.calls import AwaitNotice, Backoff, CloseBody, Done, ReadBody, Reply
 from cloud_mirror.wire.procedures import jobs
 from cloud_mirror.wire.procedures.purge import purge
@@ -114,17 +113,17 @@ class Node(ABC):
                     due[number] = self.due.get(number, self.clock.now + for_s)
         self.due = due
 
-    def text(self) -> str:
+    def situation(self) -> tuple[Any, ...]:
         """All that tells one situation of it from another."""
         driver = None if self.driver is None else self.driver.key()
         order = sorted(self.driver.calls) if self.driver is not None else []
         due = tuple((order.index(number), at) for number, at in sorted(self.due.items()))
         slow = tuple((order.index(number), at) for number, at in sorted(self.slow.items()))
-        return type(self).__name__ + spell((self.life, self.before, self.since, driver, due, slow, self.more()))
+        return type(self).__name__, self.life, self.before, self.since, driver, due, slow, self.more()
 
     @abstractmethod
     def more(self) -> Any:
-        """What `text` holds of a kind of process alone."""
+        """What `situation` holds of a kind of process alone."""
 
     @property
     def numbers(self) -> tuple[int, ...]:

@@ -41,38 +41,41 @@ def shape(text: str) -> Shape:
     return Shape(numbered, tuple(names))
 
 
-def spell(value: Any) -> str:
-    """A value as text; sets and mappings in a fixed order, what has no value of its own by its type alone."""
-    match value:
-        case bool() | int() | float() | str() | None:
-            return repr(value)
-        case bytes():
-            return repr(value)
-        case enum.Enum():
-            return f"{type(value).__name__}.{value.name}"
-        case tuple() | list():
-            return f"({','.join(map(spell, value))})"
-        case frozenset() | set():
-            return f"{{{','.join(sorted(map(spell, value)))}}}"
-        case Mapping():
-            pairs = sorted(f"{spell(name)}:{spell(each)}" for name, each in value.items())
-            return f"{{{','.join(pairs)}}}"
-    if is_dataclass(value) and not isinstance(value, type) and not isinstance(value, _SAME_FOR_ALL):
-        return _spell_fields(cast(Hashable, value))
-    return type(value).__name__
+class Speller:
+    """Spells values, and keeps what it has spelled for as long as it lives: one for each world."""
 
+    def __init__(self) -> None:
+        self._fields_of = functools.cache(self._spell_fields)
 
-@functools.cache
-def _spell_fields(value: Any) -> str:
-    texts = (_spell_field(each.name, getattr(value, each.name)) for each in fields(value))
-    return f"{type(value).__name__}({','.join(texts)})"
+    def spell(self, value: Any) -> str:
+        """A value as text; sets and mappings in a fixed order, what has no value of its own by its type alone."""
+        match value:
+            case bool() | int() | float() | str() | None:
+                return repr(value)
+            case bytes():
+                return repr(value)
+            case enum.Enum():
+                return f"{type(value).__name__}.{value.name}"
+            case tuple() | list():
+                return f"({','.join(map(self.spell, value))})"
+            case frozenset() | set():
+                return f"{{{','.join(sorted(map(self.spell, value)))}}}"
+            case Mapping():
+                pairs = sorted(f"{self.spell(name)}:{self.spell(each)}" for name, each in value.items())
+                return f"{{{','.join(pairs)}}}"
+        if is_dataclass(value) and not isinstance(value, type) and not isinstance(value, _SAME_FOR_ALL):
+            return self._fields_of(cast(Hashable, value))
+        return type(value).__name__
 
+    def _spell_fields(self, value: Any) -> str:
+        texts = (self._spell_field(each.name, getattr(value, each.name)) for each in fields(value))
+        return f"{type(value).__name__}({','.join(texts)})"
 
-def _spell_field(name: str, value: Any) -> str:
-    """One field. A number called `body` is a name; a checksum says nothing that the bytes beside it do not say."""
-    match name, value:
-        case "body", int():
-            return f"body{value}"
-        case "crc", str():
-            return str(value != "")
-    return spell(value)
+    def _spell_field(self, name: str, value: Any) -> str:
+        """One field. A number called `body` is a name; a checksum says nothing that the bytes beside it do not say."""
+        match name, value:
+            case "body", int():
+                return f"body{value}"
+            case "crc", str():
+                return str(value != "")
+        return self.spell(value)

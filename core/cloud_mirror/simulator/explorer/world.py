@@ -16,7 +16,7 @@ from cloud_mirror.actions import Response
 from cloud_mirror.simulator.driver import Watch
 from cloud_mirror.simulator.explorer.nodes import Clock, Front, Node
 from cloud_mirror.simulator.explorer.size import BODY, LONG_S, START_S, URL, Size, queue_of, small_services
-from cloud_mirror.simulator.explorer.spelling import shape, spell
+from cloud_mirror.simulator.explorer.spelling import Speller, shape
 from cloud_mirror.simulator.explorer.wording import in_words
 from cloud_mirror.simulator.models import (
     Framing,
@@ -123,20 +123,32 @@ class Parts:
         self.services = small_services(size)
         self.clock = Clock()
         self.watch = watch
-        self.nodes: Table[Node] = Table(Node.text, lambda node: (node.name, node.counted, node.numbers))
+        spell = Speller().spell
+        self.nodes: Table[Node] = Table(
+            lambda node: spell(node.situation()), lambda node: (node.name, node.counted, node.numbers)
+        )
         self.models: dict[str, Table[Any]] = {
             "redis": Table(lambda model: spell(model.key())),
             "store": Table(lambda model: spell(model.key()), lambda model: model.made),
             "queue": Table(lambda model: spell(model.key()), lambda model: model.sent),
-            "origin": Table(_spell_origin, lambda model: model.opened),
+            "origin": Table(lambda model: spell(_origin_key(model)), lambda model: model.opened),
         }
         self.weathers: Table[Weather] = Table(spell)
         self.calls: Table[Any] = Table(spell, _identity)
-        self._effects: dict[tuple[str, int, int, float], Effect] = {}
         self._reactions: dict[tuple[int, int, int, float], Reaction] = {}
-        self._tellings: dict[Any, Reaction] = {}
         self._replies: dict[Reply, Reply] = {}
-        self._asked: dict[int, tuple[Asked, ...]] = {}
+        # what is worked out once, and looked up from then on, as long as there is this world
+        self.asked = functools.cache(self._asked)
+        self.effect = functools.cache(self._effect)
+        self.tell = functools.cache(self._tell)
+        self.moments = functools.cache(self._moments)
+        self.receive = functools.cache(self._receive)
+        self.queue_repeats = functools.cache(self._queue_repeats)
+        self.redis_losses = functools.cache(self._redis_losses)
+        self.expired = functools.cache(self._expired)
+        self.changed_origin = functools.cache(self._changed_origin)
+        self.weather = functools.cache(self.weathers.number)
+        self.words = functools.cache(lambda call: in_words(self.calls.parts[call]))
 
     def begin(self) -> dict[str, int]:
         """The models as they are at first."""
@@ -153,47 +165,36 @@ class Parts:
         }
         return {name: self.models[name].number(model) for name, model in fresh.items()}
 
-    def asked(self, node: int) -> tuple[Asked, ...]:
+    def _asked(self, node: int) -> tuple[Asked, ...]:
         """The calls of a process that can be carried out, but for those that only wait for time."""
-        found = self._asked.get(node)
-        if found is None:
-            part = self.nodes.parts[node]
-            calls = part.driver.calls if part.driver is not None else {}
-            found = tuple(
-                (number, model, self.calls.number(call))
-                for number, call in sorted(calls.items())
-                if (model := model_of(call)) is not None
-            )
-            self._asked[node] = found
-        return found
+        part = self.nodes.parts[node]
+        calls = part.driver.calls if part.driver is not None else {}
+        return tuple(
+            (number, model, self.calls.number(call))
+            for number, call in sorted(calls.items())
+            if (model := model_of(call)) is not None
+        )
 
-    def effect(self, model: str, number: int, call: int, now: float) -> Effect:
+    def _effect(self, model: str, number: int, call: int, now: float) -> Effect:
         """What a call does to a model. A body is read by `read`."""
-        key = (model, number, call, now)
-        found = self._effects.get(key)
-        if found is None:
-            twin = self.models[model].parts[number].copy()
-            reply, told = carry_out(twin, self.calls.parts[call], now)
-            reply = self._replies.setdefault(reply, reply)
-            found = self._effects[key] = Effect(self.models[model].number(twin), reply, told)
-        return found
+        twin = self.models[model].parts[number].copy()
+        reply, told = carry_out(twin, self.calls.parts[call], now)
+        return Effect(self.models[model].number(twin), self._replies.setdefault(reply, reply), told)
 
     def visible(self, queue: int, url: str, now: float) -> int:
         """How many messages of a queue can be received now."""
-        return sum(moment <= now for moment in self._moments(queue, url))
+        return sum(moment <= now for moment in self.moments(queue, url))
 
     def visible_later(self, queue: int, url: str, now: float) -> list[float]:
         """When messages that are hidden can be received."""
-        return [moment for moment in self._moments(queue, url) if moment > now]
+        return [moment for moment in self.moments(queue, url) if moment > now]
 
-    @functools.cache  # noqa: B019  # as long as the world
     def _moments(self, queue: int, url: str) -> tuple[float, ...]:
         """When a queue's messages can be received."""
         messages = self.models["queue"].parts[queue].messages(url)
         return tuple(message.visible_at_s for message in messages.values())
 
-    @functools.cache  # noqa: B019  # as long as the world
-    def receive(self, queue: int, url: str, pick: int, now: float) -> tuple[int, Delivery | None]:
+    def _receive(self, queue: int, url: str, pick: int, now: float) -> tuple[int, Delivery | None]:
         """Receive one message: that of the visible ones. None where that was one too often received."""
         twin = self.models["queue"].parts[queue].copy()
         speaks, visibility_s = self.services.queue, self.services.policy.queue.visibility_timeout_s
@@ -201,8 +202,7 @@ class Parts:
         received = speaks.read_receive(twin.handle(request, now, lambda among: min(pick, among - 1)))
         return self.models["queue"].number(twin), received[0] if received else None
 
-    @functools.cache  # noqa: B019  # as long as the world
-    def queue_repeats(self, queue: int, now: float) -> list[tuple[str, int]]:
+    def _queue_repeats(self, queue: int, now: float) -> list[tuple[str, int]]:
         """A job that is being worked on is delivered once more."""
         found = []
         model = self.models["queue"].parts[queue]
@@ -213,8 +213,7 @@ class Parts:
                 found.append(("delivers a job once more", self.models["queue"].number(twin)))
         return found
 
-    @functools.cache  # noqa: B019  # as long as the world
-    def redis_losses(self, redis: int, now: float) -> list[tuple[str, int]]:
+    def _redis_losses(self, redis: int, now: float) -> list[tuple[str, int]]:
         """What Redis may lose of itself. It never holds more than the entry: nothing here is renewed."""
         model = self.models["redis"].parts[redis]
         found = []
@@ -231,15 +230,13 @@ class Parts:
         moments = [(value.expires_ms or 0) / 1000 + 0.001 for _, value in values]
         return [moment for moment in moments if now < moment <= now + LONG_S]
 
-    @functools.cache  # noqa: B019  # as long as the world
-    def expired(self, redis: int, now: float) -> int:
+    def _expired(self, redis: int, now: float) -> int:
         """Redis with what has run out forgotten."""
         twin = self.models["redis"].parts[redis].copy()
         twin.expire(now)
         return self.models["redis"].number(twin)
 
-    @functools.cache  # noqa: B019  # as long as the world
-    def changed_origin(self, origin: int) -> int:
+    def _changed_origin(self, origin: int) -> int:
         """The origin has other bytes."""
         twin = self.models["origin"].parts[origin].copy()
         twin.change(URL)
@@ -253,15 +250,8 @@ class Parts:
             found = self._reactions[key] = self._tell(node, Node.answer, now, number, reply)
         return found
 
-    def tell(self, node: int, act: Callable[..., None], now: float, *what: Any) -> Reaction:
-        """What a process makes of what `act` tells it."""
-        key = (node, act, now, what)
-        found = self._tellings.get(key)
-        if found is None:
-            found = self._tellings[key] = self._tell(node, act, now, *what)
-        return found
-
     def _tell(self, node: int, act: Callable[..., None], now: float, *what: Any) -> Reaction:
+        """What a process makes of what `act` tells it."""
         self.clock.now = now
         part = self.nodes.parts[node].fork()
         self.clock.listened = False
@@ -272,22 +262,12 @@ class Parts:
         left, part.left_open = part.left_open, None
         return Reaction(self.nodes.number(part), response, left)
 
-    @functools.cache  # noqa: B019  # as long as the world
-    def weather(self, weather: Weather) -> int:
-        """The number of what belongs to no part."""
-        return self.weathers.number(weather)
-
-    @functools.cache  # noqa: B019  # as long as the world
-    def words(self, call: int) -> str:
-        """A call, for people."""
-        return in_words(self.calls.parts[call])
-
     def read(self, node: int, number: int, origin: int, now: float) -> tuple[Reaction, int]:
         """A process reads a body, until it has had enough or the body ends."""
         self.clock.now = now
         call = cast(ReadBody, self.nodes.parts[node].call(number))
         twin = self.models["origin"].parts[origin].copy()
-        tray = _Tray(cast(Any, call.collector).at_most_bytes)
+        tray = Tray(cast(Any, call.collector).at_most_bytes)
         reply = twin.read(call.body, tray)
         part = self.nodes.parts[node].fork()
         fresh = cast(ReadBody, part.call(number))
@@ -299,9 +279,10 @@ class Parts:
         return Reaction(self.nodes.number(part), None, left), self.models["origin"].number(twin)
 
 
-def _spell_origin(origin: OriginModel) -> str:
+def _origin_key(origin: OriginModel) -> Hashable:
+    """What tells these origins from others, with the numbers of bodies as what they are: names."""
     resources, bodies, complete = cast(tuple[Any, Any, Any], origin.key())
-    return spell((resources, frozenset((CloseBody(body), stream) for body, stream in bodies), complete))
+    return resources, frozenset((CloseBody(body), stream) for body, stream in bodies), complete
 
 
 def _identity(call: object) -> object:
@@ -309,7 +290,7 @@ def _identity(call: object) -> object:
     return id(call.collector) if isinstance(call, ReadBody) else None
 
 
-class _Tray:
+class Tray:
     """Takes pieces as a part of so many bytes does, and remembers them."""
 
     def __init__(self, room: int) -> None:
@@ -317,6 +298,7 @@ class _Tray:
         self.pieces: list[bytes] = []
 
     def feed(self, piece: bytes) -> bool:
+        """Take a piece; True once nothing more fits."""
         self.pieces.append(piece)
         self._room -= len(piece)
         return self._room <= 0
