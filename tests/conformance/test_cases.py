@@ -28,7 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """What `--shell` says."""
     if "make" in metafunc.fixturenames:
         chosen = shown(metafunc.config.getoption("shell"))
-        metafunc.parametrize(("make", "name"), chosen, indirect=("make",), scope="module")
+        metafunc.parametrize(("make", "name"), chosen, indirect=("make",))
 
 
 def test_case(make: Maker, name: str) -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import http.client
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from tests.conformance.maker import Maker, Settings, installed
+from tests.conformance.maker import Maker, Settings
 from tests.conformance.site import Site
-from tests.fleet import SHELLS, Reply, at_once
+from tests.fleet import MIXED, SHELLS, Reply, at_once
 from tests.looking import fetch
-from tests.servers import Moto, SeaweedFS, Valkey
 
 CLIENTS = 500
 NEW, THERE, MISSING = 20, 20, 10
@@ -23,9 +21,9 @@ NEW, THERE, MISSING = 20, 20, 10
 
 
 @pytest.fixture
-def mixture(tmp_path: Path, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto) -> Iterator[Maker]:
+def mixture(maker_of: Callable[[str], Maker]) -> Iterator[Maker]:
     """Processes that take turns at the shells."""
-    maker = Maker(tmp_path, valkey, seaweedfs, moto, [installed(shell) for shell in SHELLS])
+    maker = maker_of(MIXED)
     with maker.watching():
         yield maker
 
