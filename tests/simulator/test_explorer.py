@@ -6,11 +6,17 @@ from multiprocessing import get_context
 
 import pytest
 
+from cloud_mirror.message import Job, to_body
 from cloud_mirror.simulator.chance import Chance
+from cloud_mirror.simulator.driver import ignore
 from cloud_mirror.simulator.explorer import WORLDS, Explored, Explorer, Size
 from cloud_mirror.simulator.explorer.board import Step, World
+from cloud_mirror.simulator.explorer.nodes import Back
+from cloud_mirror.simulator.explorer.size import START_S, URL
 from cloud_mirror.simulator.explorer.spelling import Speller, shape
-from cloud_mirror.wire.calls import AwaitNotice, Done
+from cloud_mirror.simulator.explorer.world import Parts, carry_out
+from cloud_mirror.simulator.models import RedisModel
+from cloud_mirror.wire.calls import AwaitNotice, Done, RedisCommand, RedisReply
 
 SIZES = (
     Size(fronts=2, backs=2, purges=1, faults=4),
@@ -76,6 +82,7 @@ def test_a_world_in_this_process() -> None:
     result = explored(size)
     assert (result.worlds, result.steps, result.deepest, result.quiet, result.violations) == (*COUNTS[size], ())
     assert not explored(Size(parts=2)).violations
+    assert not Explorer(Size(backs=2, faults=1)).explore(at_most=1000).violations
 
 
 def test_an_exploration_can_be_cut_short_and_followed() -> None:
@@ -91,6 +98,22 @@ def test_a_way_is_told_from_the_beginning_whatever_was_explored() -> None:
     before = list(explorer.replay((0,) * 10))
     assert explorer.explore().worlds > 10
     assert list(explorer.replay((0,) * 10)) == before
+
+
+def test_a_back_end_that_attends_to_a_dead_letter_finishes_it_before_it_stops() -> None:
+    parts = Parts(Size(), ignore)
+    queue = parts.models["queue"].parts[parts.begin()["queue"]].copy()
+    url = parts.services.queue_url
+    queue.handle(parts.services.queue.send_request(url, to_body(Job("s3_small", URL, "0"))), START_S)
+    _, letter = parts.receive(parts.models["queue"].number(queue), url, 0, START_S)
+    back = parts.nodes.number(Back(parts.clock, parts.services, "b0", ignore))
+    attending = parts.tell(back, Back.attends, START_S, letter).node
+    assert parts.tell(attending, Back.drain, START_S).node == attending != back
+
+
+def test_what_is_no_entry_is_answered_as_it_is() -> None:
+    reply, told = carry_out(RedisModel(), RedisCommand(("PING",)), START_S)
+    assert (reply, told) == (RedisReply(b"PONG"), False)
 
 
 def test_worlds_that_differ_in_names_alone_are_one() -> None:

@@ -1,6 +1,7 @@
 """A driver that was forked goes on exactly as its original, whatever either is told."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -8,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloud_mirror.copy_table import Phase
 from cloud_mirror.events import DrainBegun, JobReceived, Request, RequestDeadlinePassed, RequestJoined
 from cloud_mirror.message import Job
 from cloud_mirror.simulator.chance import Chance
-from cloud_mirror.simulator.driver import CopyDriver, Driver, FlightDriver, ProcedureDriver, ignore
+from cloud_mirror.simulator.driver import CopyDriver, Driver, FlightDriver, ProcedureDriver, Rest, ignore
 from cloud_mirror.simulator.explorer.size import START_S, URL, Size
 from cloud_mirror.simulator.explorer.world import Parts, Tray, carry_out, model_of
 from cloud_mirror.wire.calls import Done, FailureKind, ReadBody, TransportFailure
@@ -137,3 +139,15 @@ def test_a_fork_leaves_its_original_alone() -> None:
     bench.next_act(fork)(fork)
     assert image(fork) != before
     assert image(original) == before
+
+
+def test_a_lease_is_kept_no_more_once_the_copy_is_over() -> None:
+    bench = Bench(1, Chance(1))
+    driver = copy(bench)
+    while not (resting := [number for number, call in driver.calls.items() if isinstance(call, Rest)]):
+        bench.next_act(driver)(driver)
+    driver.state = replace(driver.state, phase=Phase.DONE)
+    before = driver.lease
+    driver.answer(resting[0], Done())
+    assert driver.lease is before
+    assert resting[0] not in driver.calls

@@ -11,6 +11,7 @@ from typing import Final
 
 from cloud_mirror.simulator.explorer.size import Size
 from cloud_mirror.simulator.explorer.trace import Line
+from cloud_mirror.simulator.explorer.wording import people_say
 
 PROCESSES: Final = {"f": "front end", "b": "back end", "p": "purger"}
 SERVICES: Final = {"redis": "Redis", "store": "store", "queue": "queue", "origin": "origin"}
@@ -37,7 +38,7 @@ def diagram(size: Size, trace: tuple[Line, ...], wrong: tuple[str, ...] = ()) ->
     lines.append("client_f0->>f0: asks for the object")
     for line in trace:
         lines += _drawn(line, across)
-    lines += [f"Note over {across}: {_text(what)}" for what in wrong]
+    lines += [f"Note over {across}: {_text(people_say(what))}" for what in wrong]
     return "\n    ".join(lines) + "\n"
 
 

@@ -226,8 +226,8 @@ class Front(Node):
     def drain(self) -> None:
         """The process is to stop."""
         self.life = Life.DRAINING
-        if isinstance(self.driver, FlightDriver):
-            self.driver.tell(DrainBegun())
+        assert isinstance(self.driver, FlightDriver), "who does nothing is not told"
+        self.driver.tell(DrainBegun())
         self.settle()
 
     def notice(self) -> None:
