@@ -1,7 +1,6 @@
 """The core's tests bite: they kill a sample of the machines' mutants. `make mutants` has them meet every one."""
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -77,10 +76,9 @@ def test_what_is_not_as_the_page_says_is_told() -> None:
     assert complaints([], frozenset({"gone"}), names) != []
 
 
-def test_of_a_sample_of_the_machines_mutants_nearly_all_are_killed() -> None:
+def test_a_sample_of_the_machines_mutants_is_killed() -> None:
     command = [sys.executable, "-m", "tests.mutation", "--sample", str(SAMPLE)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     print(done.stdout)  # noqa: T201 - the seed, to try the same ones again
-    killed = re.search(rf"{SAMPLE} mutants, (\d+) killed", done.stdout)
-    assert killed is not None, done.stdout + done.stderr
-    assert int(killed[1]) >= 0.95 * SAMPLE, done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{SAMPLE} mutants, {SAMPLE} killed" in done.stdout
