@@ -12,11 +12,14 @@ from tests.servers import Moto, SeaweedFS, Valkey
 pytest.register_assert_rewrite("tests.conformance.cases")  # a failed case shows its values
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def maker_of(
     tmp_path_factory: pytest.TempPathFactory, valkey: Valkey, seaweedfs: SeaweedFS, moto: Moto
 ) -> Iterator[Callable[[str], Maker]]:
-    """Gives the maker of a shell, or of the mixture. One at a time: the sites of the last one end with the next one."""
+    """Gives the maker of a shell, or of the mixture. One at a time: the sites of the last one end with the next one.
+
+    None outlives the suite: other tests count what is connected to the servers.
+    """
     with ExitStack() as last:
         made: dict[str, Maker] = {}
 

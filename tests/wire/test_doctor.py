@@ -87,6 +87,7 @@ def asking(valkey: Valkey) -> Performer:
 
 
 def test_after_setup_all_is_well_and_before_it_the_remedy_is_setup(moto: Moto, valkey: Valkey) -> None:
+    valkey.flush()
     name = secrets.token_hex(6)
     bucket = f"bucket-{name}"
     pool = replace(POOL, bucket=bucket, endpoint_url=moto.url, public_url=f"{moto.url}/{bucket}")
