@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from cloud_mirror import keys
 from cloud_mirror.actions import Response
@@ -43,6 +43,8 @@ class Mirror:
         self._lock = threading.Lock()
         self._stop = Stop()
         self._threads: list[threading.Thread] = []
+        self.broken: Future[None] = Future()
+        """Has a result once a part of the mirror has ended that should not end: restart the process."""
 
     def __enter__(self) -> Mirror:
         """Start the subscription and the workers."""
@@ -123,6 +125,9 @@ class Mirror:
             pass  # as was asked for
         except Exception:
             log.critical("a part of the mirror broke off", exc_info=True)
+            with self._lock:
+                if not self.broken.done():
+                    self.broken.set_result(None)
 
     def _stop_threads(self) -> None:
         self._stop.set()

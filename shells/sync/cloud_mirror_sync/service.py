@@ -23,6 +23,9 @@ T = TypeVar("T")
 CLOSE_S: Final = 5.0
 """How long the last answers may take on their way, once nothing else is under way."""
 
+BROKEN: Final = 0
+"""Stands among the numbers of signals for a part of the mirror that broke off."""
+
 log = logging.getLogger("cloud_mirror.service")
 
 
@@ -34,7 +37,7 @@ def run(
     pools: tuple[str, ...] | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> int:
-    """Run until SIGTERM or SIGINT, then drain. The exit status: 1 where draining took too long.
+    """Run until SIGTERM or SIGINT, then drain. The exit status: 1 where draining took too long, or a part broke off.
 
     `ready` is told the base URL, or "" where the process listens nowhere: one that only copies shows its health and
     metrics at `worker.port`, if that is given. To be called from the main thread: Python handles signals there.
@@ -47,6 +50,7 @@ def run(
             log.info("ready", extra={"address": url, "front_end": roles.front_end, "back_end": roles.back_end})
             if ready is not None:
                 ready(url)
+            mirror.broken.add_done_callback(lambda _: stopping.put(BROKEN))
             stopping.get()
             log.info("draining")
             if server is not None:
@@ -54,7 +58,7 @@ def run(
             if not mirror.drain(policy.server.drain_s):
                 log.error("not everything could be brought to its end", extra={"after_s": policy.server.drain_s})
                 return 1
-            return 0
+            return 1 if mirror.broken.done() else 0
         finally:
             if server is not None:
                 server.close(CLOSE_S)
