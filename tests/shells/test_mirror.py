@@ -111,6 +111,29 @@ def test_draining_gives_copies_back_and_ends_polls_at_once(shell: Shell, world: 
         assert isinstance(mirror.redirect(WEST_1, url), ToCopy)
 
 
+def test_draining_asks_for_no_more_jobs_although_there_is_room_again(
+    shell: Shell, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.queues(WEST_1, WEST_2)
+    url = world.origin.put("/slow", size=6 * MIB, rate_bytes_per_s=MIB / 4)
+    policy = replace(world.policy, worker=replace(world.policy.worker, concurrency=1))
+    asked: list[str] = []
+    receive_jobs = jobs.receive_jobs
+
+    def counted(services: PoolServices, at_most: int) -> Any:
+        asked.append(services.pool.name)
+        return receive_jobs(services, at_most)
+
+    monkeypatch.setattr(jobs, "receive_jobs", counted)
+    with running(shell, policy) as mirror:
+        asking = mirror.begin(WEST_1, url)
+        until(lambda: mirror.open_bodies() == 1)
+        before = asked.count(WEST_1)
+        mirror.drain()
+        assert asking.result(PATIENCE_S) == ToOrigin(Reason.DRAINING)
+        assert asked.count(WEST_1) == before
+
+
 def test_a_copy_whose_lease_is_lost_is_stopped(
     shell: Shell, world: World, valkey: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -71,7 +71,7 @@ class Mishaps:
     def begin(self) -> None:
         """Plan every kind that this run has."""
         world = self.world
-        world.copy_began = self._spring
+        world.copy_began = world.network.body_began = self._spring
         lull = lambda: not world.weather.raging  # noqa: E731  # said once, used below
         for fault, rate in world.weather.timed:
             world.recur(rate, self._chance, lull, lambda fault=fault: self.plan(fault))  # type: ignore[misc]  # mypy knows no default of a lambda
@@ -99,9 +99,9 @@ class Mishaps:
             self.world.purge()
 
     def _spring(self, task: Task) -> None:
-        """A copy has begun: whatever lay in wait for that happens while it is made, or soon after."""
+        """A copy has begun, or its body: what lay in wait for one or the other happens meanwhile, or soon after."""
         self.world.likely = task.pool, task.url
-        while self._ambushes:
+        while self._ambushes and self._chance.happens(0.5):
             delay_s = self._chance.between(0.0, self._chance.pick((0.1, 0.5, 3.0, 10.0)))
             self.world.agenda.after(delay_s, self._strike_late, self._ambushes.pop())
 
@@ -312,7 +312,12 @@ class Mishaps:
         return self._chance.pick(well) if well else None
 
     def _change(self) -> bool:
-        self.world.change(self._chance.pick(self.world.settings.sources).url)
+        """An object changes, rather one that is being sent: its readers are cut off, or get the old one to its end."""
+        sent = self.world.network.sent
+        url = self._chance.pick(sent or tuple(source.url for source in self.world.settings.sources))
+        self.world.change(url)
+        if self._chance.happens(0.5):
+            self.world.network.cut_off(url)
         return True
 
     def _flaw(self, fault: Fault) -> bool:

@@ -127,6 +127,7 @@ class Network:
         self.services = services
         self.inspector: Inspector
         self.hosts: Callable[[], list[Host]] = list
+        self.body_began: Callable[[Task], None] = lambda _: None  # the body of what is copied
         self.down: dict[Scope, float] = {Scope.REDIS: 0.0, Scope.STORE: 0.0, Scope.QUEUE: 0.0}
         self.denied_until_s = 0.0
         self.late_most_s = 200.0
@@ -341,6 +342,8 @@ class Network:
         if isinstance(reply, BodyOpened):
             whole = call.request.method == "GET" and reply.status == 200 and task.role is Role.COPY
             self.bodies[reply.body] = _Body(task, whole, reading_s)
+            if whole:
+                self.body_began(task)
         task.host.after(back_s, self._hand_over, task, number, call, reply)
 
     def _hand_over(self, task: Task, number: int, call: OpenBody, reply: BodyOpened | TransportFailure) -> None:
@@ -376,6 +379,16 @@ class Network:
         if reading is not None:
             task, number, call = reading
             task.host.after(0.0, task.answer, number, call, _BROKEN)
+
+    @property
+    def sent(self) -> tuple[str, ...]:
+        """The URLs whose objects are being sent to who copies them."""
+        return tuple(body.task.url for body in self.bodies.values() if body.whole)
+
+    def cut_off(self, url: str) -> None:
+        """The origin ends its connections with whoever copies a URL, or looks whether it is there."""
+        for body in [name for name, each in self.bodies.items() if each.task.url == url]:
+            self.close(body)
 
     def disconnect(self, host: Host) -> None:
         """A process is gone, and with it all its connections."""

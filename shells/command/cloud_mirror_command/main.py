@@ -4,6 +4,7 @@ so that `--help` is quick and a back end never loads what only `get` needs.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -14,6 +15,8 @@ from cloud_mirror_command.complaint import Complaint
 from cloud_mirror_command.shells import ShellName
 
 WORLD: Final = "Explore one world: so many {}."
+EXPLORING: Final = ("long", "fronts", "backs", "purges", "faults", "parts", "lies", "diagram")
+"""What `simulate` takes only with `--explore`."""
 
 EXIT_INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
@@ -213,6 +216,7 @@ def demo(
 
 @app.command()
 def simulate(
+    ctx: typer.Context,
     seeds: Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="How many seeds to run.")] = 500,
     first: Annotated[int, typer.Option("--from", metavar="S", min=0, help="The first of them.")] = 0,
     seed: Annotated[
@@ -238,14 +242,26 @@ def simulate(
 ) -> None:
     """Run the mirror in a virtual world where things go wrong; end with 1 if an invariant does not hold."""
     if explore:
+        _refuse(ctx, ("seeds", "first", "seed"), "is for runs by chance: leave --explore or it out")
         from cloud_mirror_command import explore as exploration
 
         given = {"fronts": fronts, "backs": backs, "purges": purges, "faults": faults, "parts": parts, "lies": lies}
         raise typer.Exit(exploration.explore(exploration.one_world(given), jobs, diagram, long=long))
 
+    _refuse(ctx, EXPLORING, "is for exploring: add --explore, or leave it out")
+    if seed is not None:
+        _refuse(ctx, ("seeds", "first", "jobs"), "is for many runs: leave --seed or it out")
     from cloud_mirror_command import simulate as simulation
 
     raise typer.Exit(simulation.many(first, seeds, jobs) if seed is None else simulation.replay(seed))
+
+
+def _refuse(ctx: typer.Context, names: Collection[str], why: str) -> None:
+    """Complain of an option that was given and would not be heeded."""
+    for option in ctx.command.params:
+        source = ctx.get_parameter_source(option.name) if option.name in names else None
+        if source is not None and source.name == "COMMANDLINE":
+            raise Complaint(f"{option.opts[0]} {why}")
 
 
 def main() -> None:

@@ -122,9 +122,11 @@ class BackEnd:
     async def _take_jobs(self, services: PoolServices) -> None:
         """Never more jobs than there are free slots. What comes once the draining has begun is given back at once."""
         slots = trio.Semaphore(services.policy.worker.concurrency)
-        while not self._draining.is_set():
+        while True:
             async with slots:
                 free = slots.value + 1
+            if self._draining.is_set():  # perhaps it is what gave the slot back
+                return
             with self._polled:
                 for delivery in await self._poll(services, jobs.receive_jobs(services, free)):
                     if self._draining.is_set():
