@@ -13,8 +13,9 @@ from cloud_mirror.redirect import transition
 from cloud_mirror.redirect_table import State, Transition
 from cloud_mirror.simulator.chance import Chance
 from cloud_mirror.simulator.faults import Fault, Swarm
+from cloud_mirror.simulator.fleet import Process
 from cloud_mirror.simulator.settings import draw_settings
-from cloud_mirror.simulator.simulation import Result, last_words, run
+from cloud_mirror.simulator.simulation import LAST_WORDS, Result, last_words, run
 
 SEEDS = 500
 NEVER_TAKEN = {
@@ -77,6 +78,16 @@ def test_a_fault_of_the_machine_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(redirect, "transition", credulous)
     wrong = next(result for seed in range(100) if (result := run(seed)).violations)
     assert any("VIOLATION" in line for line in last_words(wrong))
+
+
+def test_a_request_that_nobody_answers_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Process, "_tell", lambda *_: None)
+    assert "answered-in-time" in {violation.invariant for violation in run(11).violations}
+
+
+def test_a_run_in_which_all_is_well_has_last_words_too() -> None:
+    result = run(11, traced=True)
+    assert last_words(result) == result.trace[-LAST_WORDS:]
 
 
 def test_what_breaks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

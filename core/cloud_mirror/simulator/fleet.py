@@ -18,14 +18,27 @@ from cloud_mirror.simulator.engine import Host, Role, Task
 from cloud_mirror.simulator.network import Network
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.calls import Procedure
+from cloud_mirror.wire.desk import Roles
+from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror.wire.procedures import jobs
+from cloud_mirror.wire.procedures.jobs import await_queues
 from cloud_mirror.wire.procedures.purge import purge
 from cloud_mirror.wire.queue import Delivery
-from cloud_mirror.wire.services import PoolServices, find_queues
+from cloud_mirror.wire.services import PoolServices
 
-FIND_AGAIN_S: Final = 2.0
 LAST_POLL_S: Final = 2.0
-"""As in the shells: how long queues are looked for again after, and a last poll is listened to."""
+"""As in the shells: how long a last poll is listened to."""
+
+
+class _Uncounted(Metrics):
+    """Keeps no figures: what a simulation counts is seen from outside."""
+
+    def __init__(self) -> None: ...
+    def queue_missing(self, pool: str, trouble: str) -> None: ...
+    def buried(self, pool: str, why: str, done: bool) -> None: ...
+
+
+_UNCOUNTED: Final = _Uncounted()
 
 
 class Asked:
@@ -88,8 +101,8 @@ class Process:
     def start(self) -> None:
         """Begin, as a shell does."""
         self._errand("", redis.load, lambda _: None)
-        for pool in self.services:
-            self._find(pool)
+        roles = Roles(self.front, self.back)
+        self._errand("", lambda: await_queues(self.services, roles, _UNCOUNTED, self._found), lambda _: None)
 
     def crash(self) -> None:
         """Die."""
@@ -121,19 +134,11 @@ class Process:
         task.pump()
         return task
 
-    def _find(self, pool: str) -> None:
-        def found(result: PoolServices | str) -> None:
-            if isinstance(result, str):
-                if not self.draining:
-                    self.host.after(FIND_AGAIN_S, self._find, pool)
-                return
-            self.services[pool] = result
-            if self.back and not self.draining:
-                self._slots[pool] = _Slots(result.policy.worker.concurrency)
-                self._take_jobs(pool)
-                self._attend(pool)
-
-        self._errand(pool, lambda: find_queues(self.services[pool]), found)
+    def _found(self, pool: str) -> None:
+        """The pool's queues are there."""
+        self._slots[pool] = _Slots(self.services[pool].policy.worker.concurrency)
+        self._take_jobs(pool)
+        self._attend(pool)
 
     # Requests.
 
@@ -186,10 +191,8 @@ class Process:
         said, driver.said = driver.said, []
         for each in said:
             for number in each.requests:
-                asked = waiting.pop(number, None)
-                if asked is not None:
-                    self._held -= 1
-                    self._tell(asked, each.response)
+                self._held -= 1
+                self._tell(waiting.pop(number), each.response)
         if driver.done and self.flights.get(place) is flight:
             del self.flights[place]
             self.tasks.discard(flight)
@@ -241,41 +244,46 @@ class Process:
 
     def _handle(self, pool: str, delivery: Delivery) -> None:
         """One delivery, from receipt to its end."""
-        slots, services = self._slots[pool], self.services[pool]
-        slots.free -= 1
+        services = self.services[pool]
+        self._slots[pool].free -= 1
+
+        def opened(job: Job | None) -> None:
+            if job is None:
+                self._free(pool)
+            else:
+                self._copy(pool, job, delivery)
+
+        self._errand(pool, lambda: jobs.open_job(services, delivery, _UNCOUNTED), opened, Role.LETTER)
+
+    def _copy(self, pool: str, job: Job, delivery: Delivery) -> None:
+        slots, services, chance = self._slots[pool], self.services[pool], self.around.chance
 
         def ended(task: Task) -> None:
-            if task in slots.copies and task.driver.done:  # type: ignore[attr-defined]  # a copy's or an errand's driver
+            if task in slots.copies and driver.done:
                 slots.copies.discard(task)
                 self.tasks.discard(task)
-                cargo = getattr(task.driver, "cargo", None)
-                if cargo is not None and cargo.body is not None:
-                    self.around.network.close(cargo.body)
-                slots.free += 1
-                self._take_jobs(pool)
-                self._settle()
+                if driver.cargo.body is not None:
+                    self.around.network.close(driver.cargo.body)
+                self._free(pool)
 
-        job = jobs.read_job(services, delivery)
-        if isinstance(job, Job):
-            chance = self.around.chance
-            names = chance.name("w"), chance.name("c")
-            driver = CopyDriver(self.host, services, job, delivery.receipt, names, self.around.watch)
-            task = self._task(driver, Role.COPY, pool, job.url, ended)
-            task.names = (names[0],)
-            slots.copies.add(task)
-            self.around.copying(task)
-            driver.tell(JobReceived(job.url, job.epoch, delivery.receive_count))
-            task.pump()
-        else:
-            burying = ProcedureDriver(self.host, lambda: jobs.bury(services, delivery, str(job)))
-            task = self._task(burying, Role.LETTER, pool, "", ended)
-            slots.copies.add(task)
-            burying.start()
-            task.pump()
+        names = chance.name("w"), chance.name("c")
+        driver = CopyDriver(self.host, services, job, delivery.receipt, names, self.around.watch)
+        task = self._task(driver, Role.COPY, pool, job.url, ended)
+        task.names = (names[0],)
+        slots.copies.add(task)
+        self.around.copying(task)
+        driver.tell(JobReceived(job.url, job.epoch, delivery.receive_count))
+        task.pump()
+
+    def _free(self, pool: str) -> None:
+        self._slots[pool].free += 1
+        self._take_jobs(pool)
+        self._settle()
 
     def _attend(self, pool: str) -> None:
         """See to dead letters, one after another, for as long as the process lives."""
         if self.draining:
+            self._settle()
             return
         services = self.services[pool]
 
@@ -297,8 +305,6 @@ class Process:
 
     def drain(self) -> None:
         """Answer everybody, give unfinished jobs back, and end when nothing is under way."""
-        if self.draining:
-            return
         self.draining = True
         for flight in tuple(self.flights.values()):
             flight.driver.tell(DrainBegun())  # type: ignore[attr-defined]  # as above
@@ -306,9 +312,8 @@ class Process:
         for slots in self._slots.values():
             for task in tuple(slots.copies):
                 self._unfinished = True
-                if isinstance(task.driver, CopyDriver):
-                    task.driver.tell(DrainBegun())
-                    task.pump()
+                task.driver.tell(DrainBegun())  # type: ignore[attr-defined]  # a copy's is a CopyDriver
+                task.pump()
         self.host.after(LAST_POLL_S if self._unfinished else 0.0, self._stop_listening)
         self._settle()
 

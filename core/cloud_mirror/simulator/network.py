@@ -28,7 +28,6 @@ from cloud_mirror.simulator.models import (
 )
 from cloud_mirror.wire.calls import (
     Backoff,
-    BodyOpened,
     CloseBody,
     Done,
     FailureKind,
@@ -303,8 +302,6 @@ class Network:
             if reply.body == b"[]":  # all that was visible has been moved to the dead letters
                 polls.insert(0, (task, number, call, over_s))
                 self.look_at_others(url)
-                if queue.visible_at_s(url, now_s) == now_s:
-                    return
                 continue
             task.host.after(0.01, task.answer, number, call, reply)
 
@@ -339,17 +336,11 @@ class Network:
         if not task.waits(number, call):
             return
         reply = self.services.origin.open(call.request, self.agenda.now_s)
-        if isinstance(reply, BodyOpened):
-            whole = call.request.method == "GET" and reply.status == 200 and task.role is Role.COPY
-            self.bodies[reply.body] = _Body(task, whole, reading_s)
-            if whole:
-                self.body_began(task)
-        task.host.after(back_s, self._hand_over, task, number, call, reply)
-
-    def _hand_over(self, task: Task, number: int, call: OpenBody, reply: BodyOpened | TransportFailure) -> None:
-        if not task.waits(number, call) and isinstance(reply, BodyOpened):
-            self.close(reply.body)
-        task.answer(number, call, reply)
+        whole = call.request.method == "GET" and reply.status == 200 and task.role is Role.COPY
+        self.bodies[reply.body] = _Body(task, whole, reading_s)
+        if whole:
+            self.body_began(task)
+        task.host.after(back_s, task.answer, number, call, reply)
 
     def _read(self, task: Task, number: int, call: ReadBody) -> None:
         body = self.bodies.get(call.body)

@@ -113,12 +113,11 @@ class World:
 
     def retire(self, process: Process) -> None:
         """A process is gone; another one takes its place soon."""
-        if process in self.processes:
-            self.processes.remove(process)
-            self.inspection.say(f"{process.host.name} is gone")
-            self.inspection.died(process)
-            delay_s = self.chance.between(0.5, 15.0)
-            self.agenda.after(delay_s, lambda: self.start_process(front=process.front, back=process.back))
+        self.processes.remove(process)
+        self.inspection.say(f"{process.host.name} is gone")
+        self.inspection.died(process)
+        delay_s = self.chance.between(0.5, 15.0)
+        self.agenda.after(delay_s, lambda: self.start_process(front=process.front, back=process.back))
 
     def recur(self, rate: float, chance: Chance, until: Callable[[], bool], do: Callable[[], None]) -> None:
         """Have something done now and again, at random, so often in a second, until it is no more to be."""

@@ -168,7 +168,7 @@ class OriginModel:
         """All complete bodies of a 200 that the URL ever had, each with its version."""
         return self._complete.get(url, ())
 
-    def open(self, request: HttpRequest, now_s: float) -> BodyOpened | TransportFailure:
+    def open(self, request: HttpRequest, now_s: float) -> BodyOpened:
         """Answer a HEAD, a GET, or a GET of `bytes=0-0` with the reply's head."""
         url = _url_of(request)
         if url not in self._asked:
