@@ -178,6 +178,8 @@ def measure(made: Stage, case: Case) -> Measured:
         asked = beside.submit(crowd, front, urls, case.waiters)
         with suppress(TimeoutError):  # the table says how many were held, and what the others were answered
             front.wait_for_metric("cloud_mirror_waiters", case.held, COMING_S)
+            away = case.waiters - case.held  # whoever came once the copies are there would be sent to them
+            front.wait_for_metric("cloud_mirror_requests_total", away, COMING_S, reason=TURNED_AWAY.split()[-1])
         held, at_held = int(front.metric("cloud_mirror_waiters")), rss(front)
         begun = time.monotonic()
         fleet.start("work")
