@@ -60,7 +60,7 @@ def test_a_violation(here: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert status == EXIT_FAILED
     lines = said.splitlines()
     assert lines[1] == "  0.0 s  f0 -> redis: read entry -> nothing there"
-    assert lines[-3] == "answered-by-deadline: b0 is still at work, and waits for nothing"
+    assert lines[-3] == "answered-in-time: b0 is still at work, and waits for nothing"
     assert lines[-2] == "jobs-end: a message is left, and nobody takes it"
     drawn = file.read_text("utf-8")
     assert drawn in said

@@ -180,7 +180,7 @@ def test_a_copy_may_go_while_a_purge_is_under_way(monkeypatch: pytest.MonkeyPatc
     for world in (start, explorer.rules.after(start, step_of(explorer, start, "p0", ""))):
         step = step_of(explorer, world, "f0", "drains")
         wrong.append(explorer.checks.step(world, explorer.rules.after(world, step), step))
-    assert wrong == [("copy-stands: a client was sent to a copy that is not there",), ()]
+    assert wrong == [("redirect-stands: a client was sent to a copy that is not there",), ()]
 
 
 def step_of(explorer: Explorer, world: World, who: str, fault: str) -> Step:
@@ -192,19 +192,19 @@ def step_of(explorer: Explorer, world: World, who: str, fault: str) -> Step:
     ("doctor", "world", "wrong", "steps"),
     [
         (broken, Size(), "nothing-breaks: ZeroDivisionError('made up')", 10),
-        (mute, Size(), "answered-by-deadline: f0 gives its client no answer", 30),
-        (asleep, Size(), "answered-by-deadline: f0 gives its client no answer", 5),
-        (jobs_come_to_nothing, Size(faults=1), "answered-by-deadline: b0 is still at work, and waits for nothing", 30),
+        (mute, Size(), "answered-in-time: f0 gives its client no answer", 30),
+        (asleep, Size(), "answered-in-time: f0 gives its client no answer", 5),
+        (jobs_come_to_nothing, Size(faults=1), "answered-in-time: b0 is still at work, and waits for nothing", 30),
         (jobs_come_to_nothing, Size(faults=1), "jobs-end: a message is left", 30),
         (publishes_nothing, Size(faults=1), "jobs-end: a pending entry is left", 40),
         (bodies_stay_open, Size(), "bounded: a body is left open", 30),
         (purge_sweeps_nothing, Size(purges=1), "purge-holds: something is left under a dead epoch", 40),
         (purge_does_nothing, Size(fronts=2, purges=1), "purge-holds: a client that came after a purge", 30),
-        (credulous, Size(faults=1), "copy-stands: ", 2),
-        (store_garbles, Size(), "bytes-whole: ", 30),
-        (everybody_holds, Size(fronts=2), "holder-only: f1 moved the entry on that", 20),
-        (entries_stay, Size(), "lease-ends: an entry has no end", 3),
-        (claims_last, Size(), "lease-ends: a asking entry outlives its lease", 3),
+        (credulous, Size(faults=1), "redirect-stands: ", 2),
+        (store_garbles, Size(), "one-whole-body: ", 30),
+        (everybody_holds, Size(fronts=2), "holder-alone: f1 moved the entry on that", 20),
+        (entries_stay, Size(), "lease-frees: an entry has no end", 3),
+        (claims_last, Size(), "lease-frees: a asking entry outlives its lease", 3),
         (hasty, Size(), "acknowledged-when-durable: ", 15),
         (asks_twice, Size(), "one-copy: the origin was asked for the object 2 times, with 0 purges", 20),
     ],

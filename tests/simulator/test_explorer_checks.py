@@ -105,7 +105,7 @@ def test_what_is_no_entry_is_not_kept_alive(rules: Rules) -> None:
         RedisImage(((keys.entry_key("s3_small", URL), Value((b"bytes_done", b"1"), int(START_S) * 1000 + 1)),))
     )
     after = replaced(world, rules.place["redis"], rules.parts.models["redis"].number(redis))
-    assert names(Checks(rules).step(world, after, Step(Move("b0", "touch"), ()))) == ["lease-ends"]
+    assert names(Checks(rules).step(world, after, Step(Move("b0", "touch"), ()))) == ["lease-frees"]
 
 
 def test_what_is_stored_is_one_body(rules: Rules) -> None:
@@ -115,7 +115,7 @@ def test_what_is_stored_is_one_body(rules: Rules) -> None:
     spliced = with_request(rules, world, "store", provider.put_request(keys.object_key(URL, "0"), b"else", kept))
     step = Step(Move("b0", "PutObject 0"), ())
     assert names(Checks(rules).step(world, letter, step)) == []
-    assert names(Checks(rules).step(world, spliced, step)) == ["bytes-whole"]
+    assert names(Checks(rules).step(world, spliced, step)) == ["one-whole-body"]
 
 
 def test_one_job_is_sent_for_one_copy(rules: Rules) -> None:

@@ -38,7 +38,7 @@ class Checks:
         found: list[str] = []
         redis = self.rules.place["redis"]
         if world[redis] != after[redis]:
-            found += self._holder_only(world, after, step)
+            found += self._holder_alone(world, after, step)
             found += self._lives(after)
         if world[self.rules.place["store"]] != after[self.rules.place["store"]]:
             found += self._whole(after)
@@ -46,7 +46,7 @@ class Checks:
             found += self._redirect(world, after, step)
             found += self._sent_away(step)
         elif step.move.what == DEADLINE:
-            found.append(f"answered-by-deadline: {step.move.who} gives its client no answer at the deadline")
+            found.append(f"answered-in-time: {step.move.who} gives its client no answer at the deadline")
         queue = self.rules.place["queue"]
         if step.by >= 0 and world[queue] != after[queue]:
             found += self._acknowledged(world, after)
@@ -60,7 +60,7 @@ class Checks:
         weather = self._weather(world)
         nodes = [self.parts.nodes.parts[world[place]] for place in self.rules.processes]
         found = [
-            f"answered-by-deadline: {node.name} is still at work, and waits for nothing"
+            f"answered-in-time: {node.name} is still at work, and waits for nothing"
             for node in nodes
             if node.driver is not None
         ]
@@ -97,11 +97,11 @@ class Checks:
         begun = self.rules.purges_begun(after)
         if kept is None:
             if begun == front.floor and not weather.lied:
-                yield "copy-stands: a client was sent to a copy that is not there"
+                yield "redirect-stands: a client was sent to a copy that is not there"
             return
         versions = [version for version, body in origin.complete_bodies(URL) if body == kept.body]
         if not versions:
-            yield "bytes-whole: a client was sent to bytes that the origin never had"
+            yield "one-whole-body: a client was sent to bytes that the origin never had"
         elif max(versions) <= front.floor:
             yield "purge-holds: a client that came after a purge was sent to a copy from before it"
 
@@ -112,7 +112,7 @@ class Checks:
         bodies = {body for _, body in origin.complete_bodies(URL)}
         copies = [kept.body for key, kept in store.objects.items() if key.startswith(keys.object_prefix(URL))]
         if any(body not in bodies for body in copies):
-            yield "bytes-whole: what was stored is no body that the origin ever had"
+            yield "one-whole-body: what was stored is no body that the origin ever had"
 
     def _sent_away(self, step: Step) -> Iterator[str]:
         """Where nothing goes wrong and nobody purges, time stands still: whoever asks gets the copy."""
@@ -143,7 +143,7 @@ class Checks:
             if before.driver is not None and then.driver is None and entry["token"].startswith(f"zq{then.name}z"):
                 yield f"claim-resolved: {then.name} ended its flight, and its claim stands"
 
-    def _holder_only(self, world: World, after: World, step: Step) -> Iterator[str]:
+    def _holder_alone(self, world: World, after: World, step: Step) -> Iterator[str]:
         """A *copying* entry is moved on by the worker whose token it holds, by a purge, or by Redis itself."""
         before = self._model(world, "redis").fields(ENTRY)
         then = self._model(after, "redis").fields(ENTRY)
@@ -155,7 +155,7 @@ class Checks:
         own = before["token"].startswith(f"zq{who}t")
         purged = who.startswith("p") and not then
         if not own and not purged and who not in ("redis", "clock"):
-            yield f"holder-only: {who} moved the entry on that {before['token']} holds"
+            yield f"holder-alone: {who} moved the entry on that {before['token']} holds"
 
     def _lives(self, world: World) -> Iterator[str]:
         """Every entry has an end, and a pending one an early one."""
@@ -163,11 +163,11 @@ class Checks:
         for key, value in self._model(world, "redis").image().values:
             fields = self._model(world, "redis").fields(key)
             if value.expires_ms is None:
-                yield "lease-ends: an entry has no end"
+                yield "lease-frees: an entry has no end"
             elif "status" not in fields:
-                yield "lease-ends: what is no entry was given a life"
+                yield "lease-frees: what is no entry was given a life"
             elif fields["status"] == "pending" and value.expires_ms / 1000 > now + LIVES_S[fields["holder"]] + 0.001:
-                yield f"lease-ends: a {fields['holder']} entry outlives its lease"
+                yield f"lease-frees: a {fields['holder']} entry outlives its lease"
 
     def _acknowledged(self, world: World, after: World) -> Iterator[str]:
         """A job is deleted only once its outcome is durable, or another message stands for it."""
