@@ -30,10 +30,15 @@ async def main(bind: str) -> None:
     """Serve until somebody asks to stop; then the mirror answers whoever waits, and ends."""
     server = Config()
     server.bind = [bind]
+    mirror = asgi_app(config.load())
+
+    async def drained() -> None:
+        await stop_signal()
+        await mirror.mirror.drain()  # hypercorn would cut off whoever waits for more than three seconds
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(work)
-        mirror = asgi_app(config.load())
-        await hypercorn.trio.serve(mirror, server, shutdown_trigger=stop_signal)  # type: ignore[arg-type]  # its own types
+        await hypercorn.trio.serve(mirror, server, shutdown_trigger=drained)  # type: ignore[arg-type]  # its own types
         nursery.cancel_scope.cancel()
 
 

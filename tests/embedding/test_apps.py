@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,14 @@ def test_a_wsgi_application_lives_from_its_first_request_until_it_is_closed(flee
     assert (status, headers["Cloud-Mirror"]) == ("302 Found", "origin; reason=draining")
 
 
-def test_a_wsgi_application_that_was_never_asked_has_nothing_to_close() -> None:
-    wsgi_app(Policy()).close()
+def test_a_wsgi_application_that_is_closed_before_it_was_asked_starts_nothing(fleet: Fleet, origin: Origin) -> None:
+    app = wsgi_app(config.load(fleet.config))
+    app.close()
+    before = threading.active_count()
+    encoded = base64.urlsafe_b64encode(origin.put("/a", b"a").encode()).decode()
+    status, headers, _ = get(app, f"/v1/redirect/s3/{REGION}/{encoded}")
+    assert (status, headers["Cloud-Mirror"]) == ("302 Found", "origin; reason=draining")
+    assert threading.active_count() == before
 
 
 def start(library: str, policy: Policy) -> list[Message]:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +141,15 @@ def test_a_program_leads_to_a_copy(example: Example, fleet: Fleet, worker: None,
         assert (head.status, head.outcome, head.body, head.location) == (302, "hit", b"", reply.location)
         path, own = example.own
         assert own in request(program.base_url, path).body
+
+
+def test_whoever_waits_is_answered_when_the_trio_program_is_told_to_end(patient: Fleet, origin: Origin) -> None:
+    (example,) = (each for each in EXAMPLE_PROGRAMS if each.name == "trio_program")
+    with ThreadPoolExecutor(1) as beside:
+        with run(example, patient) as program:
+            waiting = beside.submit(program.ask, origin.put("/waiting-at-the-end.bin", b"x"))
+            wait_until(lambda: program.waiters() == 1, 30, lambda: f"{program.waiters()} wait")
+        assert waiting.result(20).said == (302, "origin", "draining")
 
 
 @pytest.mark.parametrize("example", EXAMPLE_PROGRAMS, ids=name)

@@ -50,6 +50,7 @@ class FakeMirror:
         self.held = 0
         self.room = room
         self.fault: Exception | None = None
+        self.broken: Exception | None = None
         services = connect(self.policy, None, SqsQueue(self.policy.queue))
         self.desk = Desk(self.policy, Roles(), services, Metrics())
 
@@ -75,6 +76,9 @@ class FakeMirror:
 
     def purge(self, _pool: str, _url: str) -> State:
         return State(Phase.DONE)
+
+    def broke_off(self, error: Exception) -> None:
+        self.broken = error
 
 
 def request(target: str = TARGET, *headers: str, method: str = "GET", version: str = "1.1") -> bytes:

@@ -27,6 +27,7 @@ from tests.shells.serving import (
 HEAD_S = 0.5
 POLICY = ServerPolicy(head_timeout_s=HEAD_S, keep_alive_s=PATIENCE_S)
 PING = request("/v1/ping")
+ESTABLISHED = 1  # the state in `struct tcp_info`
 PONG = b'{"alive":true}\n'
 
 
@@ -217,3 +218,31 @@ def test_beyond_the_cap_a_connection_waits_for_its_turn(serve: Serve) -> None:
             second.sendall(LAST)
             assert read_all(second).endswith(PONG)
         assert exchange(address, LAST).endswith(PONG)
+
+
+def test_a_head_of_many_headers_is_as_much_too_large_as_one_of_long_ones(serve: Serve) -> None:
+    fields = [f"X-{number}: {'a' * 1_000}" for number in range(20)]
+    with serve(FakeMirror(POLICY)) as address:
+        assert b" 200 OK\r\n" in exchange(address, request("/v1/ping", *fields[:5], "Connection: close"))
+        refused = exchange(address, request("/v1/ping", *fields) + LAST)
+    head, _, body = refused.partition(b"\r\n\r\n")
+    assert b" 400 Bad Request\r\n" in head
+    assert b"request-malformed" in body
+    assert b"HTTP/1." not in body  # the connection ended with it
+
+
+def test_a_client_that_does_not_read_its_answers_is_left_alone_after_a_while(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_mirror.wire.http_server.SEND_S", 0.5)
+    monkeypatch.setattr("cloud_mirror_asyncio.server.SEND_S", 0.5)
+    with serve(FakeMirror(POLICY)) as address, socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        sock.settimeout(0.2)
+        sock.connect(address)
+        try:
+            for _ in range(200):
+                sock.sendall(request("/metrics") * 100)
+        except (TimeoutError, ConnectionError):
+            pass  # it takes no more
+        until(lambda: sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != ESTABLISHED)

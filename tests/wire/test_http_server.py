@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from cloud_mirror.http_api import Answer, Outcome, alive_answer, problem, purged_answer, redirect_answer
 from cloud_mirror.policy import ServerPolicy, SourcePolicy
 from cloud_mirror.reason import Reason
-from cloud_mirror.wire.desk import BODY_BYTES, HEAD_BYTES, LINGER_S, MALFORMED, head_bytes
+from cloud_mirror.wire.desk import BODY_BYTES, HEAD_BYTES, MALFORMED, head_bytes
 from cloud_mirror.wire.http_server import (
     PIPELINED_BYTES,
-    SEND_S,
     Close,
     EndOutput,
     Event,
@@ -22,6 +21,7 @@ from cloud_mirror.wire.http_server import (
     RequestRefused,
     ServerConnection,
 )
+from cloud_mirror.wire.limits import LINGER_S, SEND_S
 
 POLICY = ServerPolicy(head_timeout_s=10.0, keep_alive_s=75.0)
 WALL_S = 1_700_000_000.0

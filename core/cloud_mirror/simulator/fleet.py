@@ -19,15 +19,13 @@ from cloud_mirror.simulator.network import Network
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.calls import Procedure
 from cloud_mirror.wire.desk import Roles
+from cloud_mirror.wire.limits import LAST_POLL_S
 from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror.wire.procedures import jobs
 from cloud_mirror.wire.procedures.jobs import await_queues
 from cloud_mirror.wire.procedures.purge import purge
 from cloud_mirror.wire.queue import Delivery
 from cloud_mirror.wire.services import PoolServices
-
-LAST_POLL_S: Final = 2.0
-"""As in the shells: how long a last poll is listened to."""
 
 
 class _Uncounted(Metrics):

@@ -41,9 +41,6 @@ HEAD_BYTES: Final = 16 * 1024
 BODY_BYTES: Final = 64 * 1024
 """How large a body may be that is read and thrown away, so that the connection can go on."""
 
-LINGER_S: Final = 2.0
-"""How long what a client still sends is read before its connection is closed."""
-
 
 def head_bytes(source: SourcePolicy) -> int:
     """How large a request's head may be: it holds the longest URL, every byte percent-encoded, and other things."""

@@ -42,10 +42,10 @@ import h11
 
 from cloud_mirror.http_api import Answer, Headers
 from cloud_mirror.policy import ServerPolicy
-from cloud_mirror.wire.desk import BODY_BYTES, HEAD_BYTES, LINGER_S, MALFORMED, SERVER
+from cloud_mirror.wire.desk import BODY_BYTES, HEAD_BYTES, MALFORMED, SERVER
+from cloud_mirror.wire.limits import LINGER_S, SEND_S
 
 PIPELINED_BYTES: Final = 64 * 1024
-SEND_S: Final = 30.0
 
 _VERSIONS: Final = (b"1.0", b"1.1")
 _TARGET: Final = re.compile(rb"/|\*\Z|[a-z][a-z0-9+.-]*://", re.IGNORECASE)

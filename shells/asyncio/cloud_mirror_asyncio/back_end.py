@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Coroutine
-from typing import Final
 
 from cloud_mirror import copy, lease
 from cloud_mirror.actions import CopyAction, KeepLease
@@ -16,6 +15,7 @@ from cloud_mirror.lease import KeepingBegun, LeaseAction, LeaseEvent, Report, Re
 from cloud_mirror.message import Job
 from cloud_mirror.wire.calls import CloseBody
 from cloud_mirror.wire.cargo import Cargo, Lease
+from cloud_mirror.wire.limits import LAST_POLL_S
 from cloud_mirror.wire.metrics import Metrics, copy_ended
 from cloud_mirror.wire.procedures import copy as copy_procedures
 from cloud_mirror.wire.procedures import jobs
@@ -23,9 +23,6 @@ from cloud_mirror.wire.procedures import lease as lease_procedures
 from cloud_mirror.wire.queue import Delivery
 from cloud_mirror.wire.services import PoolServices
 from cloud_mirror_asyncio.runtime import Runtime
-
-LAST_POLL_S: Final = 2.0
-"""How long a poll under way is still listened to after jobs were given back: it may be the one that gets them."""
 
 
 class Copy:
@@ -111,10 +108,10 @@ class BackEnd:
             one.tell(DrainBegun())
         if self._copying:
             await asyncio.wait(tuple(self._copying))
-        if unfinished and returning:
-            await asyncio.wait(returning, timeout=LAST_POLL_S)
-        for task in returning:
-            task.cancel()
+        if returning:
+            await asyncio.wait(returning, timeout=LAST_POLL_S if unfinished else 0)
+        for poll in self._polls:
+            poll.cancel()
         await asyncio.gather(*returning, return_exceptions=True)
 
     async def stop(self) -> None:

@@ -34,14 +34,12 @@ from cloud_mirror.wire.calls import (
     TransportFailure,
     is_delimited,
 )
+from cloud_mirror.wire.limits import LOOK_UPS
 
 UPLOAD_PIECE_BYTES: Final = 256 * 1024
 BUFFER_BYTES: Final = 512 * 1024
 HEADER_BYTES: Final = 128 * 1024
 """The longest header of a reply: a Location holds the longest URL that can be configured, and some more."""
-
-LOOK_UPS: Final = 16
-"""How many origins' names are looked up at once; the others wait for their turn."""
 
 _SKIPPED: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 

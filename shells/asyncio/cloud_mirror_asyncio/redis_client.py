@@ -15,16 +15,13 @@ from redis.exceptions import InvalidResponse, NoScriptError, RedisError, Respons
 
 from cloud_mirror.policy import RedisPolicy
 from cloud_mirror.wire.calls import FailureKind, RedisCommand, RedisRefusal, RedisReply, TransportFailure
+from cloud_mirror.wire.limits import HEALTH_S, RESUBSCRIBE_S
 from cloud_mirror.wire.notices import NoticeBoard
 from cloud_mirror.wire.redis import Outage
 
 CONNECTIONS: Final = 32
 PARTS: Final = 20
 """A command's time is counted in so many parts, and the event loop has to get round to each: see `_within`."""
-
-RESUBSCRIBE_S: Final = 0.3
-HEALTH_S: Final = 5.0
-"""How long a subscription may be silent before Redis is asked for a sign of life, and how long it has for that."""
 
 log = logging.getLogger("cloud_mirror.redis")
 

@@ -11,14 +11,12 @@ from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 
 from cloud_mirror.http_api import Answer, PurgeRoute, RedirectRoute
 from cloud_mirror.reason import Reason
-from cloud_mirror.wire.desk import BODY_BYTES, BROKEN, HEAD_BYTES, LINGER_S, MALFORMED, SERVER, head_bytes
+from cloud_mirror.wire.desk import BODY_BYTES, BROKEN, HEAD_BYTES, MALFORMED, SERVER, head_bytes
+from cloud_mirror.wire.limits import ACCEPT_AGAIN_S, LINGER_S, SEND_S
 from cloud_mirror_asyncio.mirror import Mirror
 
 BACKLOG: Final = 1_024
 """How many connections may wait to be taken: a burst beyond it would be held up by whole seconds, unseen from here."""
-
-ACCEPT_AGAIN_S: Final = 0.25
-"""How long the system is left alone once it had no connection to give."""
 
 log = logging.getLogger("cloud_mirror.server")
 
@@ -27,9 +25,9 @@ class Server(web.Server):
     """aiohttp's low-level server, with the mirror's own limits and its own answer to what is no request."""
 
     def __init__(self, mirror: Mirror) -> None:
-        super().__init__(Handler(mirror), handler_cancellation=True)
         self._policy = mirror.policy.server
-        self._line_bytes = head_bytes(mirror.policy.source)
+        self._head_bytes = head_bytes(mirror.policy.source)
+        super().__init__(Handler(mirror, self._head_bytes), handler_cancellation=True)
         self._listeners: list[socket.socket] = []
         self._accepting = False
         self._open = 0
@@ -42,7 +40,7 @@ class Server(web.Server):
             self._policy.head_timeout_s,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self._policy.keep_alive_s,
-            max_line_size=self._line_bytes,
+            max_line_size=self._head_bytes,
             max_field_size=HEAD_BYTES,
             lingering_time=LINGER_S,
             access_log=None,  # aiohttp's own way of saying that there is none
@@ -159,9 +157,14 @@ class _Protocol(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send a response."""
+        """Send a response. A client that does not take it in time gets no more of it."""
         try:
-            return await super().finish_response(request, resp, start_time)
+            async with asyncio.timeout(SEND_S):
+                return await super().finish_response(request, resp, start_time)
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()
+            return resp, True
         finally:
             self._answered_s = self._loop.time()
 
@@ -212,23 +215,33 @@ def _response(answer: Answer) -> web.Response:
     return web.Response(status=answer.status, headers=[*answer.headers, ("Server", SERVER)], body=answer.body)
 
 
+def _head_size(request: web.BaseRequest) -> int:
+    """How many bytes the request's head took."""
+    line = len(request.method) + len(request.raw_path) + len("  HTTP/1.1\r\n")
+    return line + sum(len(name) + len(value) + len(": \r\n") for name, value in request.raw_headers) + len("\r\n")
+
+
 class Handler:
     """Answers each request; what goes wrong inside is logged, and a client learns only that it did."""
 
-    def __init__(self, mirror: Mirror) -> None:
+    def __init__(self, mirror: Mirror, head_bytes: int) -> None:
         self._mirror = mirror
+        self._head_bytes = head_bytes
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """The response to one request."""
+        too_large = _head_size(request) > self._head_bytes  # aiohttp bounds each line, and not what they come to
         try:
-            answer = await self._answer(request)
+            answer = MALFORMED if too_large else await self._answer(request)
         except Exception:
             log.exception("a request could not be answered")
             answer = BROKEN
         response = _response(answer)
-        unread = (request.content_length or 0) > BODY_BYTES or "100-continue" in request.headers.get(
-            "Expect", ""
-        ).lower()
+        unread = (
+            too_large
+            or (request.content_length or 0) > BODY_BYTES
+            or "100-continue" in request.headers.get("Expect", "").lower()
+        )
         if self._mirror.draining or unread:
             response.force_close()
         return response

@@ -6,21 +6,19 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from cloud_mirror.policy import Policy
 from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.source import SourceUrl
 from cloud_mirror.wire.calls import Procedure
 from cloud_mirror.wire.desk import Roles, base_url
+from cloud_mirror.wire.limits import LAST_ANSWERS_S
 from cloud_mirror_asyncio.mirror import Mirror
 from cloud_mirror_asyncio.runtime import Runtime
 from cloud_mirror_asyncio.server import Server
 
 T = TypeVar("T")
-
-LINGER_S: Final = 2.0
-"""How long a connection may take to read its last answer, once all is drained."""
 
 log = logging.getLogger("cloud_mirror.service")
 
@@ -87,7 +85,7 @@ async def _run(policy: Policy, roles: Roles, ready: Callable[[str], None] | None
                 return 1
             return 1 if mirror.broken.is_set() else 0
         finally:
-            await server.close(LINGER_S)
+            await server.close(LAST_ANSWERS_S)
             log.info("stopped")
 
 

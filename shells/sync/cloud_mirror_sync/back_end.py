@@ -20,6 +20,7 @@ from cloud_mirror.lease import KeepingBegun, LeaseAction, LeaseEvent, Report, Re
 from cloud_mirror.message import Job
 from cloud_mirror.wire.calls import CloseBody
 from cloud_mirror.wire.cargo import Cargo, Lease
+from cloud_mirror.wire.limits import LAST_POLL_S
 from cloud_mirror.wire.metrics import Metrics, copy_ended
 from cloud_mirror.wire.procedures import copy as copy_procedures
 from cloud_mirror.wire.procedures import jobs
@@ -31,9 +32,6 @@ from cloud_mirror_sync.stop import Stop, StoppedError
 
 ACTIONS_OF_A_COPY: Final = 8
 """More than any copy does at once: a part is read, four are sent, progress is written, the lease is kept."""
-
-LAST_POLL_S: Final = 2.0
-"""How long a poll under way is still listened to after jobs were given back: it may be the one that gets them."""
 
 FULL_S: Final = 0.5  # how soon a loop whose slots are all taken sees that it is to stop
 

@@ -84,9 +84,7 @@ class Flight:
                     case Respond(requests, response):
                         self._respond(requests, response)
                     case _:
-                        task = self._hands.submit(self._perform, action)
-                        self.actions.add(task)
-                        task.add_done_callback(self.actions.discard)
+                        self._begin(action)
             if self._state.phase is Phase.DONE:
                 self.stop()
 
@@ -97,16 +95,29 @@ class Flight:
             answer.cancel()
         self._stop.set()
 
+    def _begin(self, action: RedirectAction) -> None:
+        try:
+            task = self._hands.submit(self._perform, action)
+        except RuntimeError as error:  # no thread can be started
+            self._break_off(action, error)
+        else:
+            self.actions.add(task)
+            task.add_done_callback(self.actions.discard)
+
     def _perform(self, action: RedirectAction) -> None:
         try:
             self.feed(self._runtime.perform(perform(self._services, self._url, action), self._stop))
         except StoppedError:
             pass  # nobody waits any more
-        except Exception:
-            log.exception("a flight broke off", extra={"action": type(action).__name__})
-            with self._lock:
-                self._respond(tuple(self._waiting), self._services.manager.break_off())
-                self.stop()
+        except Exception as error:  # noqa: BLE001  # it is logged
+            self._break_off(action, error)
+
+    def _break_off(self, action: RedirectAction, error: Exception) -> None:
+        """Answer whoever waits, and end the flight."""
+        log.error("a flight broke off", extra={"action": type(action).__name__}, exc_info=error)
+        with self._lock:
+            self._respond(tuple(self._waiting), self._services.manager.break_off())
+            self.stop()
 
     def _respond(self, requests: tuple[int, ...], response: Response) -> None:
         for request in requests:

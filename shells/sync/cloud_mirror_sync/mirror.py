@@ -101,6 +101,13 @@ class Mirror:
         self._stop_threads()
         return done and answered
 
+    def broke_off(self, error: Exception) -> None:
+        """Say that a part has ended that should not have."""
+        log.critical("a part of the mirror broke off", exc_info=error)
+        with self._lock:
+            if not self.broken.done():
+                self.broken.set_result(None)
+
     def _find_queues(self, stop: Stop) -> None:
         self._runtime.perform(await_queues(self.services, self.roles, self.metrics, self._take_jobs), stop)
 
@@ -123,11 +130,8 @@ class Mirror:
             work(self._stop)
         except StoppedError:
             pass  # as was asked for
-        except Exception:
-            log.critical("a part of the mirror broke off", exc_info=True)
-            with self._lock:
-                if not self.broken.done():
-                    self.broken.set_result(None)
+        except Exception as error:  # noqa: BLE001  # it is logged
+            self.broke_off(error)
 
     def _stop_threads(self) -> None:
         self._stop.set()

@@ -22,13 +22,11 @@ from urllib3.util.connection import create_connection
 
 from cloud_mirror.address import is_allowed_address
 from cloud_mirror.wire.calls import HttpRequest
+from cloud_mirror.wire.limits import LOOK_UPS
 
 HOSTS: Final = 64
 CONNECTIONS: Final = 1_024
 """How many hosts' connections are kept for the next request, and how many of each; more are made where needed."""
-
-LOOK_UPS: Final = 16
-"""How many origins' names are looked up at once; the others wait for their turn."""
 
 _LENGTH: Final = re.compile(r"[0-9]{1,18}\Z")
 

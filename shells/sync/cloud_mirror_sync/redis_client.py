@@ -14,15 +14,12 @@ from redis.retry import Retry
 
 from cloud_mirror.policy import RedisPolicy
 from cloud_mirror.wire.calls import FailureKind, RedisCommand, RedisRefusal, RedisReply, TransportFailure
+from cloud_mirror.wire.limits import HEALTH_S, RESUBSCRIBE_S
 from cloud_mirror.wire.notices import NoticeBoard
 from cloud_mirror.wire.redis import Outage
 from cloud_mirror_sync.stop import Stop
 
 CONNECTIONS: Final = 64
-RESUBSCRIBE_S: Final = 0.3
-HEALTH_S: Final = 5.0
-"""How long a subscription may be silent before Redis is asked for a sign of life, and how long it has for that."""
-
 LISTEN_S: Final = 0.5  # how soon the listener sees that it is to stop
 
 log = logging.getLogger("cloud_mirror.redis")

@@ -43,6 +43,7 @@ class Client:
         self.connection = connection
         self.unsent = memoryview(b"")
         self.watched = 0
+        self.answered = 0  # how many of its requests were; what is found for an earlier one comes too late
         self.left = Stop()
 
     @property
@@ -126,9 +127,8 @@ class Server:
                     self._on_ready(key.data, key.fileobj, ready)
                 while not self._calls.empty():
                     self._calls.get()()
-        except BaseException:
-            log.critical("the server broke off", exc_info=True)
-            raise
+        except Exception as error:  # noqa: BLE001  # it is logged
+            self._mirror.broke_off(error)
         finally:
             for client in tuple(self._clients):
                 self._close(client)
@@ -206,11 +206,20 @@ class Server:
         client.connection.receive(data, time.monotonic())
         if not data or not client.unsent:
             self._advance(client)
+        else:
+            self._watch(client)  # it may have said enough for now
 
-    def _advance(self, client: Client) -> None:
-        """Do all that can be done on a connection now. What breaks here ends this connection and no other."""
+    def _advance(self, client: Client, answer: Answer | None = None) -> None:
+        """Do all that can be done on a connection now, after an answer if one was found. What breaks here ends this
+        connection and no other.
+        """
         try:
-            self._converse(client)
+            if answer is not None:
+                self._answer(client, answer)
+            if answer is not None and client.unsent:
+                self._watch(client)
+            else:
+                self._converse(client)
         except Exception:
             log.exception("a connection broke off")
             self._close(client)
@@ -289,19 +298,17 @@ class Server:
             except Exception:
                 log.exception("a request could not be answered")
                 answer = BROKEN
-            self._call(lambda: self._deliver(client, answer))
+            self._call(lambda: self._deliver(client, number, answer))
 
-        threads.submit(work)
+        number = client.answered
+        threads.submit(work)  # what cannot have its thread raises here, and is done all the same once there is one
 
-    def _deliver(self, client: Client, answer: Answer) -> None:
-        if client in self._clients:
-            self._answer(client, answer)
-            if client.unsent:
-                self._watch(client)
-            else:
-                self._advance(client)
+    def _deliver(self, client: Client, number: int, answer: Answer) -> None:
+        if client in self._clients and client.answered == number:
+            self._advance(client, answer)
 
     def _answer(self, client: Client, answer: Answer) -> None:
+        client.answered += 1
         last = self._mirror.draining
         client.unsent = memoryview(client.connection.respond(answer, time.monotonic(), time.time(), last))
         client.send()

@@ -14,14 +14,12 @@ from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.source import SourceUrl
 from cloud_mirror.wire.calls import Procedure
 from cloud_mirror.wire.desk import Roles, base_url
+from cloud_mirror.wire.limits import LAST_ANSWERS_S
 from cloud_mirror_sync.mirror import Mirror
 from cloud_mirror_sync.runtime import Runtime
 from cloud_mirror_sync.server import Server
 
 T = TypeVar("T")
-
-CLOSE_S: Final = 5.0
-"""How long the last answers may take on their way, once nothing else is under way."""
 
 BROKEN: Final = 0
 """Stands among the numbers of signals for a part of the mirror that broke off."""
@@ -61,7 +59,7 @@ def run(
             return 1 if mirror.broken.done() else 0
         finally:
             if server is not None:
-                server.close(CLOSE_S)
+                server.close(LAST_ANSWERS_S)
             log.info("stopped")
 
 

@@ -35,14 +35,19 @@ class WsgiApp:
         self._lock = threading.Lock()
         self._stack = ExitStack()
         self._mirror: Mirror | None = None
+        self._closed = False
 
     @property
     def mirror(self) -> Mirror:
         """The mirror, started if it was not."""
         with self._lock:
             if self._mirror is None:
-                self._mirror = self._stack.enter_context(Mirror(self._policy))
-                atexit.register(self._stack.close)
+                self._mirror = Mirror(self._policy)
+                if self._closed:
+                    self._mirror.drain(0.0)  # it never starts
+                else:
+                    self._stack.enter_context(self._mirror)
+                    atexit.register(self._stack.close)
             return self._mirror
 
     def close(self) -> None:
@@ -50,7 +55,10 @@ class WsgiApp:
         gunicorn's hook for it is `worker_exit`.
         """
         within_s = self._policy.server.drain_s
-        if self._mirror is not None and not self._mirror.drain(within_s):
+        with self._lock:
+            self._closed = True
+            mirror = self._mirror
+        if mirror is not None and not mirror.drain(within_s):
             log.error("not everything could be brought to its end", extra={"after_s": within_s})
         self._stack.close()
         atexit.unregister(self._stack.close)

@@ -6,7 +6,6 @@ import math
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
 
 import trio
 
@@ -18,6 +17,7 @@ from cloud_mirror.lease import KeepingBegun, LeaseAction, LeaseEvent, Report, Re
 from cloud_mirror.message import Job
 from cloud_mirror.wire.calls import CloseBody, Procedure
 from cloud_mirror.wire.cargo import Cargo, Lease
+from cloud_mirror.wire.limits import LAST_POLL_S
 from cloud_mirror.wire.metrics import Metrics, copy_ended
 from cloud_mirror.wire.procedures import copy as copy_procedures
 from cloud_mirror.wire.procedures import jobs
@@ -26,9 +26,6 @@ from cloud_mirror.wire.queue import Delivery
 from cloud_mirror.wire.services import PoolServices
 from cloud_mirror_trio.nursery import Tally
 from cloud_mirror_trio.runtime import Runtime
-
-LAST_POLL_S: Final = 2.0
-"""How long a poll under way is still listened to after jobs were given back: it may be the one that gets them."""
 
 
 class Copy:

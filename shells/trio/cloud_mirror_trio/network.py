@@ -14,12 +14,10 @@ from httpcore2 import SOCKET_OPTION, AsyncNetworkStream
 from httpcore2._backends.trio import TrioStream  # its public backend makes these, and offers no other way to them
 
 from cloud_mirror.address import is_allowed_address
+from cloud_mirror.wire.limits import LOOK_UPS
 
 HEAD_START_S: Final = 0.25
 """How long an address is tried before the next one is tried beside it (RFC 8305, 5)."""
-
-LOOK_UPS: Final = 16
-"""How many origins' names are looked up at once; the others wait for their turn."""
 
 
 class AddressRefusedError(OSError):

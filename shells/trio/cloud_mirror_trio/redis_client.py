@@ -24,6 +24,7 @@ from coredis.exceptions import InvalidResponse, NoScriptError, RedisError, Respo
 
 from cloud_mirror.policy import RedisPolicy
 from cloud_mirror.wire.calls import FailureKind, RedisCommand, RedisRefusal, RedisReply, TransportFailure
+from cloud_mirror.wire.limits import HEALTH_S, RESUBSCRIBE_S
 from cloud_mirror.wire.notices import NoticeBoard
 from cloud_mirror.wire.redis import Outage
 from cloud_mirror_trio.nursery import open_background
@@ -33,9 +34,6 @@ AT_ONCE: Final = 100
 
 PARTS: Final = 20
 """A reply's time is counted in so many parts, and trio has to get round to each: see `_reply`."""
-
-RESUBSCRIBE_S: Final = 0.3
-HEALTH_S: Final = 5.0
 
 log = logging.getLogger("cloud_mirror.redis")
 logging.getLogger("coredis").setLevel(logging.CRITICAL)  # each failure is told here, once and without a traceback

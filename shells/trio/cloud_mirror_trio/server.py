@@ -13,13 +13,11 @@ import trio
 from cloud_mirror.http_api import Answer, PurgeRoute, RedirectRoute
 from cloud_mirror.wire.desk import BROKEN, head_bytes
 from cloud_mirror.wire.http_server import Close, EndOutput, NeedData, RequestHead, RequestRefused, ServerConnection
+from cloud_mirror.wire.limits import ACCEPT_AGAIN_S
 from cloud_mirror_trio.mirror import Mirror
 from cloud_mirror_trio.nursery import Tally
 
 READ_BYTES: Final = 64 * 1024
-ACCEPT_AGAIN_S: Final = 0.25
-"""How long the system is left alone once it had no connection to give."""
-
 log = logging.getLogger("cloud_mirror.server")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import trio
 
@@ -14,15 +14,13 @@ from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.source import SourceUrl
 from cloud_mirror.wire.calls import Procedure
 from cloud_mirror.wire.desk import Roles, base_url
+from cloud_mirror.wire.limits import LAST_ANSWERS_S
 from cloud_mirror_trio.mirror import Mirror
 from cloud_mirror_trio.nursery import open_background
 from cloud_mirror_trio.runtime import open_runtime
 from cloud_mirror_trio.server import Server
 
 T = TypeVar("T")
-
-LINGER_S: Final = 2.0
-"""How long a connection may take to read its last answer, once all is drained."""
 
 log = logging.getLogger("cloud_mirror.service")
 
@@ -98,7 +96,7 @@ async def _drain(mirror: Mirror, server: Server) -> int:
     server.stop_accepting()
     with trio.move_on_after(mirror.policy.server.drain_s):
         await mirror.drain()
-        with trio.move_on_after(LINGER_S):
+        with trio.move_on_after(LAST_ANSWERS_S):
             await server.finish()
         return 1 if mirror.broken.is_set() else 0
     log.error("not everything could be brought to its end", extra={"after_s": mirror.policy.server.drain_s})

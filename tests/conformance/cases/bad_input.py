@@ -239,9 +239,10 @@ NO_HTTP = {
 @case(each=NO_HTTP)
 def what_is_not_http_is_answered_with_a_client_error(make: Maker, word: str) -> None:
     site = make.site(fronts=2)
-    said = say(site.front, *NO_HTTP[word], end=True)
+    large = sum(map(len, NO_HTTP[word])) > 100_000  # a connection may be closed while its nonsense is still being sent
+    said = say(site.front, *NO_HTTP[word], end=large)
     head, _, body = said.partition(b"\r\n\r\n")
-    if said:  # a connection may be closed while its nonsense is still being sent
+    if said or not large:
         assert head.split()[1] in (b"400", b"404", b"414", b"431"), head
         assert b"content-type: application/problem+json" in head.lower()
         assert b"server: cloud-mirror" in head.lower()

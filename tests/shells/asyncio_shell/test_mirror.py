@@ -50,6 +50,16 @@ def ready(mirror: Mirror) -> int:
     return answer.status
 
 
+async def test_draining_ends_the_polls_of_a_back_end_that_has_nothing_to_do(world: World) -> None:
+    world.queues(WEST_1, WEST_2)
+    async with running(world.policy) as mirror:
+        await until(lambda: len(mirror._back_end._polls) == 2)
+        polls = tuple(mirror._back_end._polls)
+        await mirror.drain()
+        await asyncio.sleep(0)
+        assert all(poll.done() for poll in polls)
+
+
 async def test_draining_waits_for_a_purge_that_was_begun(world: World) -> None:
     world.queues(WEST_1, WEST_2)
     waiting = world.origin.put("/waiting", b"bytes")

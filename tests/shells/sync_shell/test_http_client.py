@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cloud_mirror.wire.calls import FailureKind, HttpExchange, HttpReply, Route, TransportFailure
+from cloud_mirror.wire.limits import LOOK_UPS
 from cloud_mirror_sync.http_client import HttpClient
-from cloud_mirror_sync.network import LOOK_UPS, Line
+from cloud_mirror_sync.network import Line
 from cloud_mirror_sync.stop import Stop, StoppedError
 from tests.shells.drivers import PATIENCE_S
 from tests.shells.raw_server import OK, get, raw_server, saying, silent, until

@@ -8,14 +8,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
 
 from cloud_mirror.policy import ServerPolicy
 from cloud_mirror.wire.desk import Desk
+from cloud_mirror.wire.http_server import PIPELINED_BYTES
 from cloud_mirror_sync.mirror import Mirror
-from cloud_mirror_sync.server import Server
+from cloud_mirror_sync.server import READ_BYTES, Server
 from tests.shells.serving import LAST, TARGET, FakeMirror, exchange, read_all, request, serving
 
 PATIENCE_S = 20.0
@@ -182,3 +184,51 @@ def test_a_thousand_broken_clients_leave_nothing_behind() -> None:
         assert b"alive" in exchange(server.address, LAST)
         until(lambda: mirror.held == 0)
     assert (open_sockets(), threading.active_count()) == (sockets, threads)
+
+
+def test_no_more_than_some_requests_are_read_ahead_of_a_client_that_does_not_read() -> None:
+    with serving(FakeMirror(POLICY)) as server, connect(server) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.settimeout(0.5)
+        with suppress(TimeoutError):
+            for _ in range(1_000):
+                client.sendall(request("/metrics") * 1_000)
+        (served,) = server._clients
+        assert len(served.connection._kept) <= PIPELINED_BYTES + READ_BYTES
+
+
+def test_what_is_found_for_a_request_that_was_given_up_goes_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread can be started for a request, and yet it is done later, by one that has become free."""
+    mirror = FakeMirror(ServerPolicy(keep_alive_s=20.0, threads=1))
+    mirror.open.clear()
+    with serving(mirror) as server, connect(server) as waiter, connect(server) as other:
+        waiter.sendall(request(TARGET, "Connection: close"))
+        until(lambda: mirror.held == 1)
+        server._waiters._max_workers = 2
+
+        def refuse(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            other.sendall(request())
+            assert b"HTTP/1.1 500 " in other.recv(65_536)
+        mirror.open.set()
+        assert b"reason=deadline" in read_all(waiter)
+        until(lambda: mirror.held == 0)
+        other.sendall(LAST)
+        answer = read_all(other)
+        assert (answer.count(b"HTTP/1.1 "), b"alive" in answer) == (1, True)
+    assert mirror.broken is None
+
+
+def test_a_server_that_breaks_off_says_so() -> None:
+    mirror = FakeMirror(POLICY)
+    with serving(mirror) as server:
+
+        def broken() -> None:
+            raise LookupError("broken on purpose")
+
+        server._call(broken)
+        until(lambda: mirror.broken is not None)
+    assert isinstance(mirror.broken, LookupError)

@@ -1,0 +1,29 @@
+"""How long and how many, alike in every shell. What an operator may want otherwise is in the policy."""
+
+from __future__ import annotations
+
+from typing import Final
+
+SEND_S: Final = 30.0
+"""How long a client may take to read an answer."""
+
+LINGER_S: Final = 2.0
+"""How long what a client still sends is read before its connection is closed."""
+
+LAST_ANSWERS_S: Final = 2.0
+"""How long the last answers may take on their way, once a process has drained."""
+
+LAST_POLL_S: Final = 2.0
+"""How long a poll under way is still listened to after jobs were given back: it may be the one that gets them."""
+
+RESUBSCRIBE_S: Final = 0.3
+"""How long after its end a subscription is begun anew."""
+
+HEALTH_S: Final = 5.0
+"""How long a subscription may be silent before Redis is asked for a sign of life, and how long it has for that."""
+
+ACCEPT_AGAIN_S: Final = 0.25
+"""How long the system is left alone once it had no connection to give."""
+
+LOOK_UPS: Final = 16
+"""How many origins' names are looked up at once; the others wait for their turn."""
