@@ -46,6 +46,11 @@ UrlArgument = Annotated[str, typer.Argument(metavar="URL", help="The source URL,
 PoolOption = Annotated[
     str | None, typer.Option("--pool", metavar="POOL", help="The pool, such as s3_us-west-1, where there are several.")
 ]
+LetterArgument = Annotated[str, typer.Argument(metavar="NAME", help="The letter's name, or its beginning.")]
+LettersArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME]...", help="The letters' names, or their beginnings.")
+]
+EveryOption = Annotated[bool, typer.Option("--all", help="Every letter.")]
 PoolsOption = Annotated[
     list[str] | None, typer.Option("--pool", metavar="POOL", help="Copy for this pool only; may be repeated.")
 ]
@@ -212,6 +217,63 @@ def demo(
     from cloud_mirror_command import demo as show
 
     raise typer.Exit(show.run(shell, once=once))
+
+
+dead: Final = typer.Typer(no_args_is_help=True)
+app.add_typer(dead, name="dead", help="See to jobs that were given up: their dead letters.")
+
+
+def _post(ctx: typer.Context, shell: ShellName, pool: str | None) -> Any:
+    from cloud_mirror_command import common
+    from cloud_mirror_command import dead as letters
+
+    return letters.Post(common.policy_of(ctx.obj), shell, pool)
+
+
+@dead.command("list")
+def list_letters(ctx: typer.Context, pool: PoolOption = None, shell: ShellOption = ShellName.ASYNCIO) -> None:
+    """Show every dead letter: its name, why it was given up, and what was to be copied."""
+    from cloud_mirror_command import dead as letters
+
+    raise typer.Exit(letters.show_list(_post(ctx, shell, pool)))
+
+
+@dead.command("show")
+def show_letter(
+    ctx: typer.Context, name: LetterArgument, pool: PoolOption = None, shell: ShellOption = ShellName.ASYNCIO
+) -> None:
+    """Print all that is known of a dead letter, as JSON."""
+    from cloud_mirror_command import dead as letters
+
+    raise typer.Exit(letters.show(_post(ctx, shell, pool), name))
+
+
+@dead.command("redrive")
+def redrive_letters(
+    ctx: typer.Context,
+    names: LettersArgument = None,
+    every: EveryOption = False,
+    pool: PoolOption = None,
+    shell: ShellOption = ShellName.ASYNCIO,
+) -> None:
+    """Send the jobs again, and drop their letters."""
+    from cloud_mirror_command import dead as letters
+
+    raise typer.Exit(letters.redrive(_post(ctx, shell, pool), names or (), every))
+
+
+@dead.command("drop")
+def drop_letters(
+    ctx: typer.Context,
+    names: LettersArgument = None,
+    every: EveryOption = False,
+    pool: PoolOption = None,
+    shell: ShellOption = ShellName.ASYNCIO,
+) -> None:
+    """Delete dead letters: nobody asks for these copies any more."""
+    from cloud_mirror_command import dead as letters
+
+    raise typer.Exit(letters.drop(_post(ctx, shell, pool), names or (), every))
 
 
 @app.command()
