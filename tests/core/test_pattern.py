@@ -282,3 +282,8 @@ def test_readings() -> None:
     assert readings("/a/../b?q") == {"/a/../b?q", "/b?q"}
     assert readings("/a/%2e/") == {"/a/%2e/", "/a/"}
     assert "/b" in readings("/a//../b")
+
+
+def test_what_may_be_left_out_leaves_the_host_s_end_to_what_comes_before() -> None:
+    with pytest.raises(PatternError):
+        compile_pattern(r"^https://[^/]+(\.example)?/")

@@ -80,3 +80,23 @@ def test_a_known_length_leaves_parts_as_they_are_where_so_many_hold_it(part_byte
     """Of whatever size: small worlds cut few bytes into parts, and a worker's share of memory is no whole MiB."""
     size = Plan(part_bytes, 1).size_of_part(1, length)
     assert size == part_bytes if length <= 10_000 * part_bytes else size * 10_000 >= length
+
+
+def test_the_bounds_are_those_of_the_store() -> None:
+    assert (MAX_PARTS, MIN_PART_BYTES, MAX_PART_BYTES) == (10_000, 5 * MIB, 5 * GIB)
+    assert (MIB, GIB) == (2**20, 2**30)
+
+
+def test_parts_double_after_each_thousand() -> None:
+    plan = Plan(5 * MIB, 1)
+    sizes = [plan.size_of_part(number, None) // MIB for number in (1, 1_000, 1_001, 2_000, 2_001)]
+    assert sizes == [5, 5, 10, 10, 20]
+
+
+def test_parts_stay_as_they_are_where_they_just_suffice() -> None:
+    assert Plan(5 * MIB, 1, 50_000 * MIB).size_of_part(10_000, None) == 5 * MIB
+    assert Plan(5 * MIB, 1, 50_000 * MIB + 1).size_of_part(10_000, None) > 5 * MIB
+
+
+def test_one_copy_has_the_whole_budget() -> None:
+    assert plan_for(WorkerPolicy(part_bytes=64 * MIB, memory_budget_bytes=128 * MIB), 1, GIB).part_bytes == 64 * MIB

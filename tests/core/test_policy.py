@@ -78,3 +78,8 @@ def test_secrets_are_not_shown() -> None:
 def test_nothing_is_allowed_by_default() -> None:
     policy = Policy()
     assert (policy.pools, policy.admin_token) == ((), "")
+
+
+def test_units_and_words() -> None:
+    assert (MIB, GIB) == (2**20, 2**30)
+    assert [each.value for each in OnDeadline] == ["origin", "fail"]

@@ -340,3 +340,32 @@ def test_a_resolved_location_is_canonical(location: str) -> None:
     except SourceError:
         return
     assert parse(url.text) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("1https://a.example/", Reason.URL_MALFORMED),
+        ("https:x//a.example/", Reason.URL_MALFORMED),
+        ("svn+https://a.example/", Reason.URL_SCHEME),
+    ],
+)
+def test_what_only_holds_a_url_is_none(url: str, reason: Reason) -> None:
+    with pytest.raises(SourceError) as caught:
+        parse(url)
+    assert (caught.value.reason, caught.value.suggestion) == (reason, "")
+
+
+@pytest.mark.parametrize("host", ["host1", "1a.example", "a.1b"])
+def test_a_number_in_a_host_is_no_address(host: str) -> None:
+    assert parse(f"https://{host}/").host == host
+
+
+def test_the_last_port_is_one() -> None:
+    assert parse("https://a.example:65535/").port == 65_535
+
+
+def test_a_query_ends_nowhere_before_the_end() -> None:
+    base = parse("https://a.example/folder/file?a/b?c")
+    assert join_location(base, "?d", LIMIT).target == "/folder/file?d"
+    assert join_location(base, "other", LIMIT).target == "/folder/other"

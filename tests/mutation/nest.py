@@ -140,14 +140,15 @@ class Nest:
         """Whether some test notices."""
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         code = compile(mutant.code(), str(path_of(mutant.module)), "exec", dont_inherit=True)
-        made_early = mutant.scope.endswith("__init__")  # for things that tests make as they are imported
-        if tests and not made_early and _exchanged(mutant, code):
+        made_early = mutant.scope.endswith("__init__")  # some are made as the tests are imported
+        if tests and _exchanged(mutant, code):
             for test in tests:
                 signal.setitimer(signal.ITIMER_VIRTUAL, watch.limit_s(test))
                 items[test].config.hook.pytest_runtest_protocol(item=items[test], nextitem=None)
                 if self.failed:
                     return self.failed
-            return SURVIVED
+            if not made_early:
+                return SURVIVED
         signal.setitimer(signal.ITIMER_VIRTUAL, MOST_S)
         return _met_by_imports(mutant, code)
 
