@@ -19,7 +19,7 @@ from cloud_mirror.simulator.faults import Weather
 from cloud_mirror.simulator.fleet import Asked, Process
 from cloud_mirror.simulator.history import History, Purge, Stand
 from cloud_mirror.simulator.invariants import Move, Told
-from cloud_mirror.simulator.models import Executed
+from cloud_mirror.simulator.models import Executed, Value
 from cloud_mirror.simulator.network import HIDDEN, Network, Services
 from cloud_mirror.simulator.settings import HOSTS, Settings
 from cloud_mirror.wire.calls import HttpReply, HttpRequest, RedisReply
@@ -64,6 +64,7 @@ class Inspection:
         self._renewed: dict[str, float] = {}  # by token: when its holder was last heard of
         self._dead: dict[str, float] = {}  # by token: since when its holder is dead
         self._deleting: tuple[str, str] | None = None
+        self._target: Value | None = None  # what a script is about to write over
 
     def report(self, invariant: str, wrong: str) -> None:
         """Note a violation, if it is one."""
@@ -98,6 +99,12 @@ class Inspection:
 
     # Redis.
 
+    def scripting(self, words: tuple[str | bytes, ...]) -> None:
+        """Redis is about to carry a command out; what it writes over is known only now."""
+        self._target = None
+        if words[0] in ("EVALSHA", "EVAL") and words[3] != words[4]:
+            self._target = self._services.redis.entry(str(words[4]), self._agenda.now_s)
+
     def script(self, task: Task, words: tuple[str | bytes, ...], executed: Executed) -> None:
         """Redis carried a command out."""
         reply = executed.reply
@@ -127,14 +134,24 @@ class Inspection:
                 self.report(
                     "keys-distinct", invariants.keys_distinct(self.history, "redis", each, f"{task.pool} {task.url}")
                 )
-        if status_was == b"pending" and (key, token) not in self.history.garbled:
-            move = Move(token, fields.get(b"holder", b"").decode("ascii", "replace"), task.role.value, task.names, key)
-            self.report("holder-alone", invariants.holder_alone(move))
+        if status_was == b"pending":
+            self._look_at_move(task, key, token, fields.get(b"holder", b"").decode("ascii", "replace"))
+        if self._target is not None and self._target.status == b"pending":
+            was = self._target
+            self._look_at_move(
+                task, target, was.token.decode("ascii", "replace"), (was.holder or b"").decode("ascii", "replace")
+            )
         for name in task.names:
             self._renewed[name] = now_s
         written = [str(word) for word in words[12:]] if operation == "write" else []
         if "reason" in written and written[written.index("reason") + 1] in _LASTING:
             self.history.errors.setdefault((task.pool, task.url), []).append(now_s)
+
+    def _look_at_move(self, task: Task, key: str, token: str, holder: str) -> None:
+        """What was pending at that key was changed by that task."""
+        if (key, token) not in self.history.garbled:
+            move = Move(token, holder, task.role.value, task.names, key)
+            self.report("holder-alone", invariants.holder_alone(move))
 
     def _look_at_dead(self, token: str) -> None:
         wrong = invariants.lease_frees(
