@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 from cloud_mirror import keys
 from cloud_mirror.actions import ToCopy
@@ -252,15 +253,16 @@ class Inspection:
         location = answer.header("Location")
         if location is None:
             return
-        key: str | None = None
+        host = next(host for host, (pool, _) in self._services.stores.items() if pool == asked.pool)
+        owner = ""
         if isinstance(asked.response, ToCopy):
-            key = keys.object_key(asked.url, asked.response.epoch)
+            key = unquote(urlsplit(location).path)[1:]
             told = Told(asked.pool, asked.url, key, asked.asked_s, asked.answered_s, paused_s)
             verify_s = self._settings.policy.server.verify_s
             self.report("redirect-stands", invariants.redirect_stands(self.history, told, verify_s))
             self.report("purge-holds", invariants.purge_holds(self.history, told))
-        host = next(host for host, (pool, _) in self._services.stores.items() if pool == asked.pool)
-        owner = None if key is None else self.history.owners.get((asked.pool, key), asked.url)
+            owner = asked.url if key.startswith(keys.object_prefix(asked.url)) else ""
+            owner = self.history.owners.get((asked.pool, key), owner)
         self.report("allowed-location", invariants.allowed_location(location, asked.url, host, owner))
 
     def purge_began(self, pool: str, url: str, version: int) -> float:
