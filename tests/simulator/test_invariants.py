@@ -130,6 +130,34 @@ def test_a_job_is_deleted_when_something_came_of_it() -> None:
         assert settled(written) is settled(resent) is right
 
 
+def test_a_message_is_deleted_when_it_stands_elsewhere() -> None:
+    queues = ("jobs", "dead")
+    for queue, sent_s, right in (
+        ("jobs", 100.0, True),
+        ("dead", 105.0, True),
+        ("jobs", 99.0, False),
+        ("x", 105.0, False),
+    ):
+        seen = history()
+        seen.messages[queue, "{}"] = [sent_s]
+        assert (not invariants.moved_before_deleted(seen, queues, "{}", 100.0)) is right
+    assert invariants.moved_before_deleted(history(), queues, "{}", 100.0)
+
+
+def test_a_dead_letter_is_deleted_when_it_is_kept_and_told_of() -> None:
+    def settled(kept_s: float, told_s: float, entry_key: str | None) -> bool:
+        seen = history()
+        seen.letters[POOL, "{}"], seen.given_up[POOL, "entry"] = [kept_s], [told_s]
+        return not invariants.letter_kept(seen, POOL, "{}", entry_key, 100.0)
+
+    assert settled(101.0, 102.0, "entry")
+    assert settled(101.0, 99.0, None)
+    assert not settled(99.0, 102.0, "entry")
+    assert not settled(101.0, 99.0, "entry")
+    assert not settled(101.0, 102.0, "another")
+    assert invariants.letter_kept(history(), POOL, "{}", None, 100.0)
+
+
 def test_keys_are_one_url_s() -> None:
     seen = history()
     assert not invariants.keys_distinct(seen, POOL, KEY, URL)

@@ -50,7 +50,12 @@ class History:
         self.stands: dict[Place, list[Stand]] = {}  # by pool and key
         self.keys: dict[Place, set[str]] = {}  # the keys under which a URL's copies stood
         self.purges: dict[Place, list[Purge]] = {}
-        self.sent: dict[Place, list[float]] = {}  # when messages for a URL came into a queue
+        self.sent: dict[Place, list[float]] = {}  # when messages for a URL came into its pool's queue
+        self.messages: dict[tuple[str, str], list[float]] = {}  # by queue and body: when a message came into it
+        self.letters: dict[Place, list[float]] = {}  # by pool and body: when a dead letter was kept in the store
+        self.given_up: dict[
+            Place, list[float]
+        ] = {}  # by pool and Redis key: when a dead letter was to be told of there
         self.errors: dict[Place, list[float]] = {}  # when a lasting error was written
         self.owners: dict[Place, str] = {}  # whose a Redis key or an object's key is
         self.garbled: set[tuple[str, str]] = set()  # Redis keys and tokens of entries that were garbled

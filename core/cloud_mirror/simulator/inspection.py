@@ -127,6 +127,8 @@ class Inspection:
         token, status_was = fields.get(b"token", b"").decode("ascii", "replace"), fields.get(b"status")
         if status_was == b"pending" and token in self._dead and fields.get(b"holder") == b"copying":
             self._look_at_dead(token)
+        if task.role is Role.LETTER and operation == "write":
+            self.history.given_up.setdefault((task.pool, key), []).append(self._agenda.now_s)
         if operation == "read" or not done:
             return
         now_s = self._agenda.now_s
@@ -185,6 +187,8 @@ class Inspection:
             return
         url = task.url
         if key.startswith("dead/"):
+            letter = json.loads(bytes(request.body))
+            self.history.letters.setdefault((pool, letter["body"]), []).append(now_s)
             return
         self.report("keys-distinct", invariants.keys_distinct(self.history, pool, key, url))
         if key.startswith("purged/"):
@@ -209,7 +213,7 @@ class Inspection:
             asked = json.loads(bytes(request.body))
             message_id = asked["receipt"].partition(".")[0]
             message = self._services.queue.messages(asked["queue"]).get(message_id)
-            if message is not None and not asked["queue"].endswith("-dead"):
+            if message is not None:
                 self._deleting = message_id, message.body
 
     def queued(self, task: Task, request: HttpRequest, reply: HttpReply) -> None:
@@ -219,21 +223,41 @@ class Inspection:
             self.say(
                 f"{_who(task)} queue {operation} {asked.get('receipt', '')}: {reply.status} {bytes(reply.body)[:40]!r}"
             )
-        job = _job(asked.get("body", ""))
-        if operation == "Send" and job:
-            self.history.sent.setdefault((job["pool"], job["url"]), []).append(self._agenda.now_s)
+        if operation == "Send" and reply.status < 300:
+            self._look_at_message(asked["queue"], asked["body"])
         deleting, self._deleting = self._deleting, None
-        if deleting is None or deleting[0] in self._services.queue.messages(asked["queue"]):
-            return
-        job = _job(deleting[1])
-        if job and task.role is Role.COPY:
-            pool, url, now_s = job["pool"], job["url"], self._agenda.now_s
+        if deleting is not None and deleting[0] not in self._services.queue.messages(asked["queue"]):
+            self._look_at_deleted(task, asked["queue"], deleting[1])
+
+    def _look_at_message(self, queue_url: str, body: str) -> None:
+        job, now_s = _job(body), self._agenda.now_s
+        self.history.messages.setdefault((queue_url, body), []).append(now_s)
+        if job and queue_url == self._queues(job["pool"])[0]:
+            self.history.sent.setdefault((job["pool"], job["url"]), []).append(now_s)
+
+    def _look_at_deleted(self, task: Task, queue_url: str, body: str) -> None:
+        """A message is gone from its queue, by whatever task: who copies answers for a job, others for a message."""
+        job, pool = _job(body), task.pool
+        queues = self._queues(pool)
+        if queue_url == queues[1]:
+            real = job is not None and job["pool"] == pool and job["url"] in self.finals
+            key = keys.entry_key(pool, job["url"]) if job is not None and real else None
+            wrong = invariants.letter_kept(self.history, pool, body, key, task.began_s)
+        elif job and task.role is Role.COPY:
+            url, now_s = job["url"], self._agenda.now_s
             slack_s = self._settings.policy.server.verify_s + self.history.clock_back_s + 1.0
             if not self.history.lied_between(task.began_s - slack_s, now_s):
                 slack_s = 0.0
             void = job["epoch"] not in ("", self.epoch_of(pool, url))
             wrong = invariants.acknowledged_when_durable(self.history, pool, url, task.began_s, now_s, slack_s, void)
-            self.report("acknowledged-when-durable", wrong)
+        else:
+            wrong = invariants.moved_before_deleted(self.history, queues, body, task.began_s)
+        self.report("acknowledged-when-durable", wrong)
+
+    def _queues(self, pool: str) -> tuple[str, str]:
+        """The URLs of a pool's queue and of its dead letters'."""
+        policy, queue = self._settings.policy.queue, self._services.queue
+        return queue.url_of(policy.name(pool)) or "", queue.url_of(policy.dead_name(pool)) or ""
 
     # What clients and purges are told.
 
