@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from cloud_mirror.events import JobSettled
+from cloud_mirror.events import CopyNotFound, JobSettled
 from cloud_mirror.simulator.chance import Chance
 from cloud_mirror.simulator.faults import Fault, Swarm
-from cloud_mirror.simulator.models import RedisModel, SimulatedProvider
+from cloud_mirror.simulator.models import RedisModel, SimulatedProvider, redis
 from cloud_mirror.simulator.settings import draw_settings
 from cloud_mirror.simulator.simulation import Simulation
 from cloud_mirror.wire.asking import ask
 from cloud_mirror.wire.calls import Procedure
-from cloud_mirror.wire.procedures import jobs
+from cloud_mirror.wire.procedures import jobs, store
 from cloud_mirror.wire.queue import Delivery
 from cloud_mirror.wire.services import PoolServices
 
@@ -95,3 +95,22 @@ def test_a_job_that_a_draining_process_only_deletes_is_seen(monkeypatch: pytest.
     monkeypatch.setattr(jobs, "give_back", _only_acknowledge)
     wrong = Simulation(14, drains).run().violations
     assert any("nobody sent it again" in each.what for each in wrong if each.invariant == DELETED)
+
+
+def test_a_second_copy_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    holds = redis._holds
+    taken = ("takeable", "renewable", "held")
+    monkeypatch.setattr(redis, "_copying", lambda _: False)
+    monkeypatch.setattr(
+        redis, "_holds", lambda entry, condition, *more: condition in taken or holds(entry, condition, *more)
+    )
+    assert "one-copy" in violated(7)
+
+
+def test_a_needless_copy_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def blind(*_: object) -> Procedure[CopyNotFound]:
+        yield from ()
+        return CopyNotFound("0")
+
+    monkeypatch.setattr(store, "probe_copy", blind)
+    assert "one-copy" in violated(7)

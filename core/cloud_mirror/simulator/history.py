@@ -64,6 +64,11 @@ class History:
         """Whether Redis lied at some moment between those."""
         return any(from_s <= moment_s <= to_s for moment_s in self.lies)
 
+    def owner_of_entry(self, key: str) -> Place | None:
+        """Whose a Redis key is."""
+        pool, _, url = self.owners.get(("redis", key), "").partition(" ")
+        return (pool, url) if url else None
+
     def put(self, pool: str, key: str, url: str, stand: Stand) -> None:
         """An object was made."""
         self.remove(pool, key, stand.since_s)
@@ -94,9 +99,19 @@ class History:
         """Whether any whole copy of a URL did, under whatever key."""
         return any(self.stood(pool, key, from_s, to_s) for key in self.keys.get((pool, url), ()))
 
+    def ran_out(self, pool: str, url: str, from_s: float, to_s: float) -> bool:
+        """Whether a copy of a URL stood to the end of its life, and that came between those moments."""
+        keys = self.keys.get((pool, url), ())
+        stands = (stand for key in keys for stand in self.stands[pool, key])
+        return any(from_s <= each.expires_s <= to_s and (each.gone_s or to_s) >= each.expires_s for each in stands)
+
     def purged_between(self, pool: str, url: str, from_s: float, to_s: float) -> bool:
         """Whether a purge of the URL was under way at some moment between those."""
         return any(purge.overlaps(from_s, to_s) for purge in self.purges.get((pool, url), ()))
+
+    def purges_since(self, pool: str, url: str, since_s: float) -> int:
+        """How many purges of a URL were not over by then."""
+        return sum(purge.ended_s is None or purge.ended_s >= since_s for purge in self.purges.get((pool, url), ()))
 
     def newest_due(self, pool: str, url: str, by_s: float) -> int:
         """The oldest version of the origin's that may be served to who asks at a moment, by the purges before it."""

@@ -85,18 +85,24 @@ class Inspection:
         self.say(f"{_who(task)} {request.method} {request.url}")
         self.report("allowed-place", invariants.allowed_place(request.scheme, request.host, HOSTS))
         if task.role is Role.COPY and request.method == "GET":
-            pool, now_s = task.pool, self._agenda.now_s
-            others = {
-                id(body.task)
-                for body in self._network.bodies.values()
-                if body.whole and body.task is not task and (body.task.pool, body.task.url) == (pool, task.url)
-            }
-            left_s = self._pools[pool].pool.refresh_margin_s + 1.0
-            epoch = self.epoch_of(pool, task.url)
-            stand = self.history.stood(pool, keys.object_key(task.url, epoch), now_s, now_s)
-            purges = len(self.history.purges.get((pool, task.url), ()))
-            needless = stand is not None and stand.expires_s - now_s > left_s
-            self.report("one-copy", invariants.one_copy(len(others), self._weather.total, purges, needless))
+            self._look_at_copies(task)
+
+    def _look_at_copies(self, task: Task) -> None:
+        """A copy is about to begin: how many others are under way, and what may excuse them."""
+        pool, url, now_s, policy = task.pool, task.url, self._agenda.now_s, self._settings.policy
+        others = {
+            id(body.task)
+            for body in self._network.bodies.values()
+            if body.whole and body.task is not task and (body.task.pool, body.task.url) == (pool, url)
+        }
+        since_s = now_s - policy.worker.lease_s - policy.queue.visibility_timeout_s - policy.worker.max_copy_s
+        faults = self._weather.upsets((pool, url), since_s)
+        purges = self.history.purges_since(pool, url, since_s)
+        rules = self._pools[pool].pool
+        ran_out = self.history.ran_out(pool, url, since_s, now_s + rules.expiry_margin_s + 1.0)
+        stand = self.history.stood(pool, keys.object_key(url, self.epoch_of(pool, url)), now_s, now_s)
+        needless = stand is not None and stand.expires_s - now_s > rules.refresh_margin_s + 1.0
+        self.report("one-copy", invariants.one_copy(len(others), faults, purges, ran_out, needless))
 
     # Redis.
 

@@ -179,13 +179,16 @@ def jobs_end(messages: Iterable[str], pending: Iterable[str]) -> str:
     return "" if not left else f"left in the end: {', '.join(sorted(left)[:5])}"
 
 
-def one_copy(others: int, faults: int, purges: int, needless: bool) -> str:
-    """Copies of one URL at once are one, and one more for each fault that happened and each purge of the URL, whose
-    copy is one of another epoch. Without faults none is needless.
+def one_copy(others: int, faults: int, purges: int, ran_out: bool, needless: bool) -> str:
+    """Copies of one URL at once are one; one more for each fault that may take a lease, and for each purge of the URL,
+    which takes the lease and whose copy is one of another epoch; and one more where a copy `ran_out` while it was made
+    anew: a renewal has a lease of its own, so that what clients then wait for is begun beside it. `faults` and `purges`
+    are those of this URL, within the time that a copy, its lease and its message last; without them none is needless.
     """
-    if others > faults + purges:
-        return f"{others + 1} copies at once after {faults} faults and {purges} purges"
-    return "a copy was begun while a good one stood" if needless and not faults else ""
+    if others > faults + purges + ran_out:
+        also = ", and one ran out" if ran_out else ""
+        return f"{others + 1} copies at once after {faults} faults and {purges} purges{also}"
+    return "a copy was begun while a good one stood" if needless and not faults and not purges else ""
 
 
 def bounded(calls: int, age_s: float) -> str:

@@ -150,6 +150,7 @@ class Network:
             self.agenda.after(way_s, self._arrive, task, number, call, scope, way_s, None)
             return
         self._weather.count(fault)
+        self._weather.upset(fault, now_s, (task.pool, task.url))
         if fault in INSTEAD:
             task.host.after(2 * way_s, task.answer, number, call, INSTEAD[fault]())
         elif fault in FORGED:
@@ -176,6 +177,7 @@ class Network:
             if fault in LATE:
                 way_s = chance.between(0.1, min(self.late_most_s, chance.pick((3.0, 15.0, 60.0, 200.0))))
                 self.late_until_s = max(self.late_until_s, self.agenda.now_s + way_s)
+                self._weather.upset(fault, self.agenda.now_s + way_s, (task.pool, task.url))
             self.agenda.after(way_s, self._arrive, task, number, call, scope, None, None)
         if chance.happens(0.5):
             task.host.after(timeout_s, task.answer, number, call, _TIMEOUT)
