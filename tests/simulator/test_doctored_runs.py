@@ -5,15 +5,25 @@ from dataclasses import replace
 
 import pytest
 
-from cloud_mirror.events import CopyNotFound, JobSettled
+from cloud_mirror import keys, lease
+from cloud_mirror.actions import Draft, Response, Slot
+from cloud_mirror.events import CopyNotFound, JobSent, JobSettled
+from cloud_mirror.http_api import Answer
+from cloud_mirror.manager import CacheManager
+from cloud_mirror.purge import Phase, State
+from cloud_mirror.simulator import fleet
 from cloud_mirror.simulator.chance import Chance
+from cloud_mirror.simulator.engine import Task
 from cloud_mirror.simulator.faults import Fault, Swarm
 from cloud_mirror.simulator.models import RedisModel, SimulatedProvider, redis
+from cloud_mirror.simulator.network import HIDDEN
 from cloud_mirror.simulator.settings import draw_settings
 from cloud_mirror.simulator.simulation import Simulation
+from cloud_mirror.source import SourceRules
 from cloud_mirror.wire.asking import ask
 from cloud_mirror.wire.calls import Procedure
-from cloud_mirror.wire.procedures import jobs, store
+from cloud_mirror.wire.cargo import Cargo
+from cloud_mirror.wire.procedures import cache, jobs, store
 from cloud_mirror.wire.queue import Delivery
 from cloud_mirror.wire.services import PoolServices
 
@@ -107,10 +117,104 @@ def test_a_second_copy_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "one-copy" in violated(7)
 
 
-def test_a_needless_copy_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def _blind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers never find the copy that is there."""
+
     def blind(*_: object) -> Procedure[CopyNotFound]:
         yield from ()
         return CopyNotFound("0")
 
     monkeypatch.setattr(store, "probe_copy", blind)
-    assert "one-copy" in violated(7)
+
+
+def _accepts_any_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cargo, "fault", lambda _: None)
+
+
+def _follows_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SourceRules, "check", lambda *_: None)
+
+
+def _purges_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(services: PoolServices, url: str, _: str) -> Procedure[State]:
+        yield from store.read_epoch(services, url)
+        return State(Phase.DONE)
+
+    monkeypatch.setattr(fleet, "purge", nothing)
+
+
+def _one_key_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "url_sha256", lambda _: "0" * 64)
+
+
+def _tells_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = CacheManager.answer
+
+    def telling(manager: CacheManager, url: str, response: Response) -> Answer:
+        told = answer(manager, url, response)
+        return replace(told, headers=(*told.headers, ("X-Detail", HIDDEN)))
+
+    monkeypatch.setattr(CacheManager, "answer", telling)
+
+
+def _leases_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    acquire = cache.acquire
+
+    def long(services: PoolServices, url: str, draft: Draft, slot: Slot) -> Procedure[object]:
+        return (yield from acquire(services, url, replace(draft, life_s=500.0), slot))
+
+    monkeypatch.setattr(cache, "acquire", long)
+
+
+def _settles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*_: object) -> Procedure[JobSettled]:
+        yield from ()
+        return JobSettled()
+
+    monkeypatch.setattr(jobs, "acknowledge", nothing)
+
+
+def _sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*_: object) -> Procedure[JobSent]:
+        yield from ()
+        return JobSent()
+
+    monkeypatch.setattr(jobs, "send_job", nothing)
+
+
+def _never_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease.State, "tick_s", 0.001)
+
+
+def _forgets_no_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    flown = fleet.Process._flown
+
+    def kept(process: fleet.Process, flight: Task) -> None:
+        place = flight.pool, flight.url
+        flown(process, flight)
+        process.flights.setdefault(place, flight)
+
+    monkeypatch.setattr(fleet.Process, "_flown", kept)
+
+
+@pytest.mark.parametrize(
+    ("doctor", "invariant", "seed"),
+    [
+        (_blind, "one-copy", 2),
+        (_accepts_any_body, "one-whole-body", 27),
+        (_follows_anywhere, "allowed-place", 7),
+        (_purges_in_words, "purge-holds", 4),
+        (_one_key_for_all, "keys-distinct", 5),
+        (_tells_all, "nothing-private", 0),
+        (_leases_for_long, "lease-frees", 6),
+        (_settles_nothing, "jobs-end", 2),
+        (_sends_nothing, "all-well", 2),
+        (_never_rests, "bounded", 5),
+        (_forgets_no_flight, "nothing-left", 0),
+    ],
+)
+def test_a_mirror_that_does_one_thing_wrong_is_seen(
+    doctor: Callable[[pytest.MonkeyPatch], None], invariant: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doctor(monkeypatch)
+    assert invariant in violated(seed)
