@@ -8,6 +8,8 @@ from cloud_mirror.http_api import Outcome, problem, redirect_answer
 from cloud_mirror.keys import object_key
 from cloud_mirror.reason import Reason
 from cloud_mirror.simulator import invariants
+from cloud_mirror.simulator.chance import Chance
+from cloud_mirror.simulator.faults import Fault, Swarm, Weather
 from cloud_mirror.simulator.history import History, Purge, Stand
 from cloud_mirror.simulator.invariants import Move, Told
 
@@ -130,6 +132,34 @@ def test_a_job_is_deleted_when_something_came_of_it() -> None:
         assert settled(written) is settled(resent) is right
 
 
+def test_a_message_is_deleted_when_it_stands_elsewhere() -> None:
+    queues = ("jobs", "dead")
+    for queue, sent_s, right in (
+        ("jobs", 100.0, True),
+        ("dead", 105.0, True),
+        ("jobs", 99.0, False),
+        ("x", 105.0, False),
+    ):
+        seen = history()
+        seen.messages[queue, "{}"] = [sent_s]
+        assert (not invariants.moved_before_deleted(seen, queues, "{}", 100.0)) is right
+    assert invariants.moved_before_deleted(history(), queues, "{}", 100.0)
+
+
+def test_a_dead_letter_is_deleted_when_it_is_kept_and_told_of() -> None:
+    def settled(kept_s: float, told_s: float, entry_key: str | None) -> bool:
+        seen = history()
+        seen.letters[POOL, "{}"], seen.given_up[POOL, "entry"] = [kept_s], [told_s]
+        return not invariants.letter_kept(seen, POOL, "{}", entry_key, 100.0)
+
+    assert settled(101.0, 102.0, "entry")
+    assert settled(101.0, 99.0, None)
+    assert not settled(99.0, 102.0, "entry")
+    assert not settled(101.0, 99.0, "entry")
+    assert not settled(101.0, 102.0, "another")
+    assert invariants.letter_kept(history(), POOL, "{}", None, 100.0)
+
+
 def test_keys_are_one_url_s() -> None:
     seen = history()
     assert not invariants.keys_distinct(seen, POOL, KEY, URL)
@@ -169,12 +199,57 @@ def test_the_end() -> None:
     assert invariants.all_well("origin", frozenset({"copy"}))
 
 
-def test_copies_at_once() -> None:
-    assert not invariants.one_copy(0, 0, 0, needless=False)
-    assert not invariants.one_copy(2, 1, 1, needless=True)
-    assert invariants.one_copy(1, 0, 0, needless=False)
-    assert invariants.one_copy(3, 1, 1, needless=False)
-    assert invariants.one_copy(0, 0, 0, needless=True)
+@pytest.mark.parametrize(
+    ("others", "faults", "purges", "ran_out", "needless", "right"),
+    [
+        (0, 0, 0, False, False, True),
+        (1, 0, 0, False, False, False),
+        (1, 0, 0, True, False, True),
+        (2, 0, 0, True, False, False),
+        (2, 1, 1, False, True, True),
+        (3, 1, 1, False, False, False),
+        (0, 0, 0, False, True, False),
+        (0, 0, 0, True, True, False),
+        (0, 1, 0, False, True, True),
+        (0, 0, 1, False, True, True),
+    ],
+)
+def test_copies_at_once(others: int, faults: int, purges: int, ran_out: bool, needless: bool, right: bool) -> None:
+    assert (invariants.one_copy(others, faults, purges, ran_out, needless) == "") is right
+
+
+def test_a_copy_ran_out_where_it_stood_to_its_end() -> None:
+    assert history(STANDS).ran_out(POOL, URL, 490.0, 510.0)
+    assert not history(STANDS).ran_out(POOL, URL, 501.0, 510.0)
+    assert not history(STANDS).ran_out(POOL, URL, 400.0, 499.0)
+    assert not history(STANDS).ran_out(POOL, OTHER, 490.0, 510.0)
+    assert history(replace(STANDS, gone_s=505.0)).ran_out(POOL, URL, 490.0, 510.0)
+    assert not history(replace(STANDS, gone_s=495.0)).ran_out(POOL, URL, 490.0, 510.0)
+
+
+def test_purges_count_until_they_are_over() -> None:
+    for purge, right in ((Purge(80.0, 2), 1), (Purge(80.0, 2, 100.0), 1), (Purge(80.0, 2, 99.0, done=True), 0)):
+        assert history(None, purge).purges_since(POOL, URL, 100.0) == right
+    assert history().purges_since(POOL, URL, 100.0) == 0
+
+
+def test_leases_that_faults_may_have_taken_are_counted_for_whom_they_concern() -> None:
+    weather = Weather(Swarm(), Chance(0))
+    for fault, until_s, place in (
+        (Fault.REDIS_FLUSH, 100.0, None),
+        (Fault.PAUSE, 99.0, None),
+        (Fault.CRASH, 105.0, None),
+        (Fault.REDIS_EVICTION, 105.0, (POOL, URL)),
+        (Fault.REDIS_EVICTION, 105.0, (POOL, OTHER)),
+        (Fault.REDIS_REQUEST_LOST, 105.0, (POOL, URL)),
+        (Fault.STORE_REQUEST_LOST, 105.0, (POOL, URL)),
+    ):
+        weather.upset(fault, until_s, place)
+    assert weather.upsets((POOL, URL), 100.0) == 2
+    weather.upset(Fault.REDIS_LATE, 105.0, (POOL, URL))
+    assert weather.upsets((POOL, URL), 100.0) == 3
+    assert weather.upsets((POOL, OTHER), 100.0) == 2
+    assert weather.upsets((POOL, "elsewhere"), 100.0) == 1
 
 
 def test_retries() -> None:

@@ -199,6 +199,28 @@ def test_a_renewal_is_published_to_the_entry_and_ends(cache: Cache) -> None:
         assert heard() == []
 
 
+def test_a_renewal_is_not_published_over_what_another_copies(cache: Cache) -> None:
+    change = Change("held", "t", "", CHANNEL, KEY)
+    renewed = Draft(Entry(Status.PRESENT, "t", URL, epoch="e2"), 90.0, 90.0)
+    with cache.listening(CHANNEL) as heard:
+        for name, entry in STATES.items():
+            cache.client.delete(KEY)
+            put(cache, entry)
+            put(cache, STATES["copying"], RENEWAL)
+            before = cache.fields(KEY), cache.fields(RENEWAL)
+            free = name != "copying"
+            assert did(drive(redis.write(RENEWAL, KEY, change, renewed), cache.perform)) is free, name
+            assert heard() == ([KEY] if free else [])
+            if free:
+                assert (cache.fields(KEY)["epoch"], cache.fields(RENEWAL)) == ("e2", {})
+            else:
+                assert (cache.fields(KEY), cache.fields(RENEWAL)) == before
+        cache.client.delete(KEY)
+        cache.client.set(KEY, "no hash")
+        put(cache, STATES["copying"], RENEWAL)
+        assert did(drive(redis.write(RENEWAL, KEY, change, renewed), cache.perform))
+
+
 def test_a_holder_writes_as_often_as_it_likes_until_it_has_said_how_it_ended(cache: Cache) -> None:
     held = Change("held", "t")
     for last in ("present", "error"):

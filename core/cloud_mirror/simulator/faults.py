@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloud_mirror.simulator.chance import Chance
+from cloud_mirror.simulator.history import Place
 
 
 class Scope(enum.Enum):
@@ -110,6 +111,26 @@ class Fault(enum.Enum):
         return id(self)
 
 
+UNLEASING: Final = {fault: 0.5 for fault in Fault if fault.scope is Scope.REDIS} | dict.fromkeys(
+    (
+        Fault.REDIS_OUTAGE,
+        Fault.REDIS_FLUSH,
+        Fault.REDIS_EVICTION,
+        Fault.REDIS_LOSES,
+        Fault.REDIS_BRINGS_BACK,
+        Fault.REDIS_CLOCK_BACK,
+        Fault.REDIS_GARBAGE,
+        Fault.REDIS_INVENTS,
+        Fault.REDIS_OTHER_VERSION,
+        Fault.PAUSE,
+    ),
+    1.0,
+)
+"""What may take a lease from who is copying under it, and how much of it one does: Redis loses or lies or cannot be
+reached, or the process stands still for too long. Of single calls two must fail in a row before a lease is given up. A
+job that comes twice is not here, for the lease alone decides; nor is a crash, for a copy ends with its process.
+"""
+
 TIMED: Final = tuple(fault for fault in Fault if fault.scope is Scope.TIMED)
 
 
@@ -141,6 +162,7 @@ class Weather:
     def __init__(self, swarm: Swarm, chance: Chance) -> None:
         self.swarm = swarm
         self.happened: dict[Fault, int] = {}
+        self._upsets: list[tuple[float, float, Place | None]] = []
         self._chance = chance
         self._scopes: dict[Scope, tuple[float, tuple[tuple[Fault, float], ...]]] = {}
         for scope in Scope:
@@ -180,7 +202,12 @@ class Weather:
         """It really happened."""
         self.happened[fault] = self.happened.get(fault, 0) + 1
 
-    @property
-    def total(self) -> int:
-        """How many faults happened so far."""
-        return sum(self.happened.values())
+    def upset(self, fault: Fault, until_s: float, place: Place | None) -> None:
+        """What may take a lease struck, and lasts until then: that place's (a pool and a URL), or (None) anybody's."""
+        if fault in UNLEASING:
+            self._upsets.append((UNLEASING[fault], until_s, place))
+
+    def upsets(self, place: Place, since_s: float) -> int:
+        """How many leases of a place such faults may have taken that were not over by then."""
+        concerned = (share for share, until_s, whose in self._upsets if until_s >= since_s and whose in (None, place))
+        return int(sum(concerned))

@@ -50,7 +50,12 @@ class History:
         self.stands: dict[Place, list[Stand]] = {}  # by pool and key
         self.keys: dict[Place, set[str]] = {}  # the keys under which a URL's copies stood
         self.purges: dict[Place, list[Purge]] = {}
-        self.sent: dict[Place, list[float]] = {}  # when messages for a URL came into a queue
+        self.sent: dict[Place, list[float]] = {}  # when messages for a URL came into its pool's queue
+        self.messages: dict[tuple[str, str], list[float]] = {}  # by queue and body: when a message came into it
+        self.letters: dict[Place, list[float]] = {}  # by pool and body: when a dead letter was kept in the store
+        self.given_up: dict[
+            Place, list[float]
+        ] = {}  # by pool and Redis key: when a dead letter was to be told of there
         self.errors: dict[Place, list[float]] = {}  # when a lasting error was written
         self.owners: dict[Place, str] = {}  # whose a Redis key or an object's key is
         self.garbled: set[tuple[str, str]] = set()  # Redis keys and tokens of entries that were garbled
@@ -58,6 +63,11 @@ class History:
     def lied_between(self, from_s: float, to_s: float) -> bool:
         """Whether Redis lied at some moment between those."""
         return any(from_s <= moment_s <= to_s for moment_s in self.lies)
+
+    def owner_of_entry(self, key: str) -> Place | None:
+        """Whose a Redis key is."""
+        pool, _, url = self.owners.get(("redis", key), "").partition(" ")
+        return (pool, url) if url else None
 
     def put(self, pool: str, key: str, url: str, stand: Stand) -> None:
         """An object was made."""
@@ -89,9 +99,19 @@ class History:
         """Whether any whole copy of a URL did, under whatever key."""
         return any(self.stood(pool, key, from_s, to_s) for key in self.keys.get((pool, url), ()))
 
+    def ran_out(self, pool: str, url: str, from_s: float, to_s: float) -> bool:
+        """Whether a copy of a URL stood to the end of its life, and that came between those moments."""
+        keys = self.keys.get((pool, url), ())
+        stands = (stand for key in keys for stand in self.stands[pool, key])
+        return any(from_s <= each.expires_s <= to_s and (each.gone_s or to_s) >= each.expires_s for each in stands)
+
     def purged_between(self, pool: str, url: str, from_s: float, to_s: float) -> bool:
         """Whether a purge of the URL was under way at some moment between those."""
         return any(purge.overlaps(from_s, to_s) for purge in self.purges.get((pool, url), ()))
+
+    def purges_since(self, pool: str, url: str, since_s: float) -> int:
+        """How many purges of a URL were not over by then."""
+        return sum(purge.ended_s is None or purge.ended_s >= since_s for purge in self.purges.get((pool, url), ()))
 
     def newest_due(self, pool: str, url: str, by_s: float) -> int:
         """The oldest version of the origin's that may be served to who asks at a moment, by the purges before it."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 from cloud_mirror import keys
 from cloud_mirror.actions import ToCopy
@@ -19,7 +20,7 @@ from cloud_mirror.simulator.faults import Weather
 from cloud_mirror.simulator.fleet import Asked, Process
 from cloud_mirror.simulator.history import History, Purge, Stand
 from cloud_mirror.simulator.invariants import Move, Told
-from cloud_mirror.simulator.models import Executed
+from cloud_mirror.simulator.models import Executed, Value
 from cloud_mirror.simulator.network import HIDDEN, Network, Services
 from cloud_mirror.simulator.settings import HOSTS, Settings
 from cloud_mirror.wire.calls import HttpReply, HttpRequest, RedisReply
@@ -64,6 +65,7 @@ class Inspection:
         self._renewed: dict[str, float] = {}  # by token: when its holder was last heard of
         self._dead: dict[str, float] = {}  # by token: since when its holder is dead
         self._deleting: tuple[str, str] | None = None
+        self._target: Value | None = None  # what a script is about to write over
 
     def report(self, invariant: str, wrong: str) -> None:
         """Note a violation, if it is one."""
@@ -83,20 +85,32 @@ class Inspection:
         self.say(f"{_who(task)} {request.method} {request.url}")
         self.report("allowed-place", invariants.allowed_place(request.scheme, request.host, HOSTS))
         if task.role is Role.COPY and request.method == "GET":
-            pool, now_s = task.pool, self._agenda.now_s
-            others = {
-                id(body.task)
-                for body in self._network.bodies.values()
-                if body.whole and body.task is not task and (body.task.pool, body.task.url) == (pool, task.url)
-            }
-            left_s = self._pools[pool].pool.refresh_margin_s + 1.0
-            epoch = self.epoch_of(pool, task.url)
-            stand = self.history.stood(pool, keys.object_key(task.url, epoch), now_s, now_s)
-            purges = len(self.history.purges.get((pool, task.url), ()))
-            needless = stand is not None and stand.expires_s - now_s > left_s
-            self.report("one-copy", invariants.one_copy(len(others), self._weather.total, purges, needless))
+            self._look_at_copies(task)
+
+    def _look_at_copies(self, task: Task) -> None:
+        """A copy is about to begin: how many others are under way, and what may excuse them."""
+        pool, url, now_s, policy = task.pool, task.url, self._agenda.now_s, self._settings.policy
+        others = {
+            id(body.task)
+            for body in self._network.bodies.values()
+            if body.whole and body.task is not task and (body.task.pool, body.task.url) == (pool, url)
+        }
+        since_s = now_s - policy.worker.lease_s - policy.queue.visibility_timeout_s - policy.worker.max_copy_s
+        faults = self._weather.upsets((pool, url), since_s)
+        purges = self.history.purges_since(pool, url, since_s)
+        rules = self._pools[pool].pool
+        ran_out = self.history.ran_out(pool, url, since_s, now_s + rules.expiry_margin_s + 1.0)
+        stand = self.history.stood(pool, keys.object_key(url, self.epoch_of(pool, url)), now_s, now_s)
+        needless = stand is not None and stand.expires_s - now_s > rules.refresh_margin_s + 1.0
+        self.report("one-copy", invariants.one_copy(len(others), faults, purges, ran_out, needless))
 
     # Redis.
+
+    def scripting(self, words: tuple[str | bytes, ...]) -> None:
+        """Redis is about to carry a command out; what it writes over is known only now."""
+        self._target = None
+        if words[0] in ("EVALSHA", "EVAL") and words[3] != words[4]:
+            self._target = self._services.redis.entry(str(words[4]), self._agenda.now_s)
 
     def script(self, task: Task, words: tuple[str | bytes, ...], executed: Executed) -> None:
         """Redis carried a command out."""
@@ -119,6 +133,8 @@ class Inspection:
         token, status_was = fields.get(b"token", b"").decode("ascii", "replace"), fields.get(b"status")
         if status_was == b"pending" and token in self._dead and fields.get(b"holder") == b"copying":
             self._look_at_dead(token)
+        if task.role is Role.LETTER and operation == "write":
+            self.history.given_up.setdefault((task.pool, key), []).append(self._agenda.now_s)
         if operation == "read" or not done:
             return
         now_s = self._agenda.now_s
@@ -127,14 +143,24 @@ class Inspection:
                 self.report(
                     "keys-distinct", invariants.keys_distinct(self.history, "redis", each, f"{task.pool} {task.url}")
                 )
-        if status_was == b"pending" and (key, token) not in self.history.garbled:
-            move = Move(token, fields.get(b"holder", b"").decode("ascii", "replace"), task.role.value, task.names, key)
-            self.report("holder-alone", invariants.holder_alone(move))
+        if status_was == b"pending":
+            self._look_at_move(task, key, token, fields.get(b"holder", b"").decode("ascii", "replace"))
+        if self._target is not None and self._target.status == b"pending":
+            was = self._target
+            self._look_at_move(
+                task, target, was.token.decode("ascii", "replace"), (was.holder or b"").decode("ascii", "replace")
+            )
         for name in task.names:
             self._renewed[name] = now_s
         written = [str(word) for word in words[12:]] if operation == "write" else []
         if "reason" in written and written[written.index("reason") + 1] in _LASTING:
             self.history.errors.setdefault((task.pool, task.url), []).append(now_s)
+
+    def _look_at_move(self, task: Task, key: str, token: str, holder: str) -> None:
+        """What was pending at that key was changed by that task."""
+        if (key, token) not in self.history.garbled:
+            move = Move(token, holder, task.role.value, task.names, key)
+            self.report("holder-alone", invariants.holder_alone(move))
 
     def _look_at_dead(self, token: str) -> None:
         wrong = invariants.lease_frees(
@@ -167,6 +193,8 @@ class Inspection:
             return
         url = task.url
         if key.startswith("dead/"):
+            letter = json.loads(bytes(request.body))
+            self.history.letters.setdefault((pool, letter["body"]), []).append(now_s)
             return
         self.report("keys-distinct", invariants.keys_distinct(self.history, pool, key, url))
         if key.startswith("purged/"):
@@ -191,7 +219,7 @@ class Inspection:
             asked = json.loads(bytes(request.body))
             message_id = asked["receipt"].partition(".")[0]
             message = self._services.queue.messages(asked["queue"]).get(message_id)
-            if message is not None and not asked["queue"].endswith("-dead"):
+            if message is not None:
                 self._deleting = message_id, message.body
 
     def queued(self, task: Task, request: HttpRequest, reply: HttpReply) -> None:
@@ -201,21 +229,41 @@ class Inspection:
             self.say(
                 f"{_who(task)} queue {operation} {asked.get('receipt', '')}: {reply.status} {bytes(reply.body)[:40]!r}"
             )
-        job = _job(asked.get("body", ""))
-        if operation == "Send" and job:
-            self.history.sent.setdefault((job["pool"], job["url"]), []).append(self._agenda.now_s)
+        if operation == "Send" and reply.status < 300:
+            self._look_at_message(asked["queue"], asked["body"])
         deleting, self._deleting = self._deleting, None
-        if deleting is None or deleting[0] in self._services.queue.messages(asked["queue"]):
-            return
-        job = _job(deleting[1])
-        if job and task.role is Role.COPY:
-            pool, url, now_s = job["pool"], job["url"], self._agenda.now_s
+        if deleting is not None and deleting[0] not in self._services.queue.messages(asked["queue"]):
+            self._look_at_deleted(task, asked["queue"], deleting[1])
+
+    def _look_at_message(self, queue_url: str, body: str) -> None:
+        job, now_s = _job(body), self._agenda.now_s
+        self.history.messages.setdefault((queue_url, body), []).append(now_s)
+        if job and queue_url == self._queues(job["pool"])[0]:
+            self.history.sent.setdefault((job["pool"], job["url"]), []).append(now_s)
+
+    def _look_at_deleted(self, task: Task, queue_url: str, body: str) -> None:
+        """A message is gone from its queue, by whatever task: who copies answers for a job, others for a message."""
+        job, pool = _job(body), task.pool
+        queues = self._queues(pool)
+        if queue_url == queues[1]:
+            real = job is not None and job["pool"] == pool and job["url"] in self.finals
+            key = keys.entry_key(pool, job["url"]) if job is not None and real else None
+            wrong = invariants.letter_kept(self.history, pool, body, key, task.began_s)
+        elif job and task.role is Role.COPY:
+            url, now_s = job["url"], self._agenda.now_s
             slack_s = self._settings.policy.server.verify_s + self.history.clock_back_s + 1.0
             if not self.history.lied_between(task.began_s - slack_s, now_s):
                 slack_s = 0.0
             void = job["epoch"] not in ("", self.epoch_of(pool, url))
             wrong = invariants.acknowledged_when_durable(self.history, pool, url, task.began_s, now_s, slack_s, void)
-            self.report("acknowledged-when-durable", wrong)
+        else:
+            wrong = invariants.moved_before_deleted(self.history, queues, body, task.began_s)
+        self.report("acknowledged-when-durable", wrong)
+
+    def _queues(self, pool: str) -> tuple[str, str]:
+        """The URLs of a pool's queue and of its dead letters'."""
+        policy, queue = self._settings.policy.queue, self._services.queue
+        return queue.url_of(policy.name(pool)) or "", queue.url_of(policy.dead_name(pool)) or ""
 
     # What clients and purges are told.
 
@@ -235,15 +283,16 @@ class Inspection:
         location = answer.header("Location")
         if location is None:
             return
-        key: str | None = None
+        host = next(host for host, (pool, _) in self._services.stores.items() if pool == asked.pool)
+        owner = ""
         if isinstance(asked.response, ToCopy):
-            key = keys.object_key(asked.url, asked.response.epoch)
+            key = unquote(urlsplit(location).path)[1:]
             told = Told(asked.pool, asked.url, key, asked.asked_s, asked.answered_s, paused_s)
             verify_s = self._settings.policy.server.verify_s
             self.report("redirect-stands", invariants.redirect_stands(self.history, told, verify_s))
             self.report("purge-holds", invariants.purge_holds(self.history, told))
-        host = next(host for host, (pool, _) in self._services.stores.items() if pool == asked.pool)
-        owner = None if key is None else self.history.owners.get((asked.pool, key), asked.url)
+            owner = asked.url if key.startswith(keys.object_prefix(asked.url)) else ""
+            owner = self.history.owners.get((asked.pool, key), owner)
         self.report("allowed-location", invariants.allowed_location(location, asked.url, host, owner))
 
     def purge_began(self, pool: str, url: str, version: int) -> float:

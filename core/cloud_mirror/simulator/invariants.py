@@ -130,6 +130,24 @@ def acknowledged_when_durable(
     return "" if settled else f"the job for {url} was deleted, and nothing came of it"
 
 
+def moved_before_deleted(history: History, queues: tuple[str, str], body: str, since_s: float) -> str:
+    """A message that nobody works on is deleted only once it was sent again, to its own queue or among the dead
+    letters (`queues`). `since_s` is when who deletes it began.
+    """
+    moved = any(moment >= since_s for queue in queues for moment in history.messages.get((queue, body), ()))
+    return "" if moved else f"the message {body} was deleted, and nobody sent it again"
+
+
+def letter_kept(history: History, pool: str, body: str, entry_key: str | None, since_s: float) -> str:
+    """A dead letter is deleted only once it is kept in the store, and its job's entry (None: it is no job) was written,
+    or Redis refused to. `since_s` is when who deletes it began.
+    """
+    if not any(moment >= since_s for moment in history.letters.get((pool, body), ())):
+        return f"the dead letter {body} was deleted, and is not kept"
+    told = entry_key is None or any(moment >= since_s for moment in history.given_up.get((pool, entry_key), ()))
+    return "" if told else f"the dead letter {body} was deleted, and nothing is said of it at {entry_key}"
+
+
 def keys_distinct(history: History, pool: str, key: str, url: str) -> str:
     """Distinct URLs share no key, in Redis or in a store."""
     owner = history.owners.setdefault((pool, key), url)
@@ -161,13 +179,16 @@ def jobs_end(messages: Iterable[str], pending: Iterable[str]) -> str:
     return "" if not left else f"left in the end: {', '.join(sorted(left)[:5])}"
 
 
-def one_copy(others: int, faults: int, purges: int, needless: bool) -> str:
-    """Copies of one URL at once are one, and one more for each fault that happened and each purge of the URL, whose
-    copy is one of another epoch. Without faults none is needless.
+def one_copy(others: int, faults: int, purges: int, ran_out: bool, needless: bool) -> str:
+    """Copies of one URL at once are one; one more for each fault that may take a lease, and for each purge of the URL,
+    which takes the lease and whose copy is one of another epoch; and one more where a copy `ran_out` while it was made
+    anew: a renewal has a lease of its own, so that what clients then wait for is begun beside it. `faults` and `purges`
+    are those of this URL, within the time that a copy, its lease and its message last; without them none is needless.
     """
-    if others > faults + purges:
-        return f"{others + 1} copies at once after {faults} faults and {purges} purges"
-    return "a copy was begun while a good one stood" if needless and not faults else ""
+    if others > faults + purges + ran_out:
+        also = ", and one ran out" if ran_out else ""
+        return f"{others + 1} copies at once after {faults} faults and {purges} purges{also}"
+    return "a copy was begun while a good one stood" if needless and not faults and not purges else ""
 
 
 def bounded(calls: int, age_s: float) -> str:

@@ -11,6 +11,7 @@ from cloud_mirror.simulator.chance import Chance
 from cloud_mirror.simulator.engine import Role, Task
 from cloud_mirror.simulator.faults import Fault, Scope
 from cloud_mirror.simulator.fleet import Process
+from cloud_mirror.simulator.history import Place
 from cloud_mirror.simulator.models import Digest, Flaw, Framing, RedisImage, Resource
 from cloud_mirror.simulator.settings import CDN, LONGEST_WAIT_S, ORIGIN, OUTSIDE, Source
 from cloud_mirror.simulator.world import World
@@ -45,6 +46,8 @@ class Mishaps:
         self._ambushes: list[Callable[[], None]] = []
         self._images: list[RedisImage] = []
         self._flawed: dict[str, Resource] = {}  # by URL: what there will be again
+        self._whose: Place | None = None  # whom alone what strikes now concerns
+        self._until_s = 0.0  # how long it lasts
         self._do: dict[Fault, Callable[[], bool]] = {
             Fault.REDIS_FLUSH: self._flush,
             Fault.REDIS_EVICTION: self._evict,
@@ -112,8 +115,11 @@ class Mishaps:
     def strike(self, fault: Fault) -> None:
         """Let it happen, if it can."""
         world = self.world
+        self._whose, self._until_s = None, world.agenda.now_s
         if fault in _OUTAGES:
-            until_s = world.agenda.now_s + self._chance.between(1.0, self._chance.pick((5.0, 30.0, 90.0)))
+            self._until_s = until_s = world.agenda.now_s + self._chance.between(
+                1.0, self._chance.pick((5.0, 30.0, 90.0))
+            )
             world.network.down[_OUTAGES[fault]] = until_s
             if fault is Fault.REDIS_OUTAGE:
                 for process in world.processes:
@@ -125,6 +131,7 @@ class Mishaps:
             happened = self._flaw(fault)
         if happened:
             world.weather.count(fault)
+            world.weather.upset(fault, self._until_s, self._whose)
             world.inspection.say(f"FAULT {fault.value}")
 
     def end(self) -> None:
@@ -144,7 +151,11 @@ class Mishaps:
 
     def _key(self) -> str | None:
         held = self.world.services.redis.keys()
-        return self._chance.pick(held) if held else None
+        if not held:
+            return None
+        key = self._chance.pick(held)
+        self._whose = self.world.inspection.history.owner_of_entry(key)
+        return key
 
     def _evict(self) -> bool:
         key = self._key()
@@ -286,7 +297,9 @@ class Mishaps:
         process = self._process()
         if process is not None:
             lease_s = self.world.settings.policy.worker.lease_s
-            process.host.pause(self._chance.between(0.2, self._chance.pick((0.5, 1.5, 4.0))) * lease_s)
+            for_s = self._chance.between(0.2, self._chance.pick((0.5, 1.5, 4.0))) * lease_s
+            process.host.pause(for_s)
+            self._until_s += for_s
         return process is not None
 
     def _drain(self) -> bool:

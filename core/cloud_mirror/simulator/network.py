@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 from cloud_mirror.simulator.agenda import Agenda
 from cloud_mirror.simulator.chance import Chance
 from cloud_mirror.simulator.driver import Rest, Waiting
 from cloud_mirror.simulator.engine import Host, Role, Task
 from cloud_mirror.simulator.faults import Fault, Scope, Weather
+from cloud_mirror.simulator.inspector import Inspector
 from cloud_mirror.simulator.models import (
-    Executed,
     OriginModel,
     QueueModel,
     RedisModel,
@@ -72,30 +72,6 @@ _CONNECT: Final = TransportFailure(FailureKind.CONNECT, HIDDEN)
 _UNREACHABLE: Final = tuple(
     TransportFailure(kind, HIDDEN) for kind in (FailureKind.CONNECT, FailureKind.NAME, FailureKind.TLS)
 )
-
-
-class Inspector(Protocol):
-    """Who looks on."""
-
-    def opening(self, task: Task, request: HttpRequest) -> None:
-        """An origin is contacted."""
-        ...
-
-    def script(self, task: Task, words: tuple[str | bytes, ...], executed: Executed) -> None:
-        """Redis carried a command out."""
-        ...
-
-    def stored(self, task: Task, pool: str, request: HttpRequest, reply: HttpReply) -> None:
-        """A store answered, and did what it answered."""
-        ...
-
-    def queueing(self, request: HttpRequest) -> None:
-        """The queue is about to carry a request out."""
-        ...
-
-    def queued(self, task: Task, request: HttpRequest, reply: HttpReply) -> None:
-        """The queue did."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +150,7 @@ class Network:
             self.agenda.after(way_s, self._arrive, task, number, call, scope, way_s, None)
             return
         self._weather.count(fault)
+        self._weather.upset(fault, now_s, (task.pool, task.url))
         if fault in INSTEAD:
             task.host.after(2 * way_s, task.answer, number, call, INSTEAD[fault]())
         elif fault in FORGED:
@@ -200,6 +177,7 @@ class Network:
             if fault in LATE:
                 way_s = chance.between(0.1, min(self.late_most_s, chance.pick((3.0, 15.0, 60.0, 200.0))))
                 self.late_until_s = max(self.late_until_s, self.agenda.now_s + way_s)
+                self._weather.upset(fault, self.agenda.now_s + way_s, (task.pool, task.url))
             self.agenda.after(way_s, self._arrive, task, number, call, scope, None, None)
         if chance.happens(0.5):
             task.host.after(timeout_s, task.answer, number, call, _TIMEOUT)
@@ -230,6 +208,7 @@ class Network:
 
     def execute(self, task: Task, words: tuple[str | bytes, ...]) -> RedisReply | RedisRefusal:
         """Have Redis carry a command out, and let its notices travel."""
+        self.inspector.scripting(words)
         executed = self.services.redis.execute(words, self.agenda.now_s)
         self.inspector.script(task, words, executed)
         for _, entry_key in executed.notices:

@@ -1,7 +1,8 @@
 -- Every read and write of a cache entry, atomically: compare, set, expire, publish.
 --
 -- KEYS[1]  the entry that is read and compared
--- KEYS[2]  the entry that is written or deleted (the same, but for what a renewal publishes)
+-- KEYS[2]  the entry that is written or deleted (the same, but for what a renewal publishes; where a live lease holds
+--          that one to copy, nothing is published over it, whatever the condition)
 -- ARGV[1]  what to do: read | write | touch | drop
 -- ARGV[2]  on what condition: any | vacant | same | held | takeable | idle | renewable | other-epoch |
 --          served | unchanged
@@ -31,8 +32,12 @@ local function sound(key)
   return nil
 end
 
+local function held_to_copy(found)
+  return found and found.status == 'pending' and found.holder == 'copying'
+end
+
 local entry = sound(KEYS[1])
-local copying = entry and entry.status == 'pending' and entry.holder == 'copying'
+local copying = held_to_copy(entry)
 local condition, token = ARGV[2], ARGV[3]
 local holds
 if condition == 'any' then
@@ -58,6 +63,8 @@ elseif condition == 'unchanged' then
   holds = entry and #there == #ARGV - 7
   for i = 1, #there do holds = holds and there[i] == ARGV[7 + i] end
 end
+
+if holds and KEYS[2] ~= KEYS[1] then holds = not held_to_copy(sound(KEYS[2])) end
 
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000

@@ -10,7 +10,7 @@ What a model promises is what the real servers keep; where these differ, the wea
 
 from cloud_mirror.simulator.models.origin import Digest, Flaw, Framing, OriginModel, Resource
 from cloud_mirror.simulator.models.queue import Message, QueueModel, SimulatedQueue
-from cloud_mirror.simulator.models.redis import Executed, RedisImage, RedisModel
+from cloud_mirror.simulator.models.redis import Executed, RedisImage, RedisModel, Value
 from cloud_mirror.simulator.models.replies import denied, throttled, unavailable
 from cloud_mirror.simulator.models.store import KeptObject, KeptPart, KeptUpload, StoreModel
 from cloud_mirror.simulator.models.store_provider import SimulatedProvider
@@ -32,6 +32,7 @@ __all__ = [
     "SimulatedProvider",
     "SimulatedQueue",
     "StoreModel",
+    "Value",
     "denied",
     "throttled",
     "unavailable",

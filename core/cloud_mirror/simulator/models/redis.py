@@ -20,7 +20,6 @@ _STATUSES: Final = frozenset({b"pending", b"present", b"error"})
 _TIMES: Final = frozenset({"since", "expires_at", "verified_at", "retry_at"})
 _NOSCRIPT: Final = RedisRefusal("NOSCRIPT No matching script. Please use EVAL.")
 _UNKNOWN: Final = RedisRefusal("ERR unknown command")
-_WRONG_TYPE: Final = RedisRefusal("WRONGTYPE Operation against a key holding the wrong kind of value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +112,7 @@ class RedisModel:
             holds = entry is not None and entry.fields == tuple(cast(list[bytes], fields))
         else:
             holds = _holds(entry, condition, token.encode(), status.encode())
+        holds = holds and (target == key or not self._held_to_copy(target, now_ms))
         found: list[object] = [1 if holds else 0, b"%.6f" % clock_s, -2]
         if entry is not None:
             assert entry.fields is not None
@@ -126,8 +126,7 @@ class RedisModel:
         else:
             if operation == "write":
                 self._values.pop(target, None)
-            if not self._set(target, fields, clock_s, now_ms, int(life_ms)):
-                return Executed(_WRONG_TYPE)
+            self._set(target, fields, clock_s, now_ms, int(life_ms))
             if target != key:
                 self._values.pop(key, None)
         return Executed(RedisReply(found), ((channel, notice),) if channel else ())
@@ -146,13 +145,17 @@ class RedisModel:
         del self._values[key]
         return None
 
-    def _set(self, target: str, fields: list[str], clock_s: float, now_ms: int, life_ms: int) -> bool:
-        """HSET each field, then PEXPIRE; False where the target is no hash."""
+    def _held_to_copy(self, target: str, now_ms: int) -> bool:
+        """Whether a live lease holds what a renewal is to be published over."""
+        value = self._sound(target, now_ms)
+        return value is not None and _copying(value)
+
+    def _set(self, target: str, fields: list[str], clock_s: float, now_ms: int, life_ms: int) -> None:
+        """HSET each field, then PEXPIRE. What was no entry there is gone by now."""
         value = self._alive(target, now_ms)
         named: dict[bytes, bytes] = {}
         if value is not None:
-            if value.fields is None:
-                return False
+            assert value.fields is not None, "it was looked at"
             named = dict(zip(value.fields[::2], value.fields[1::2], strict=True))
         for name, text in zip(fields[::2], fields[1::2], strict=True):
             if text.startswith("+") and name in _TIMES:
@@ -161,7 +164,6 @@ class RedisModel:
                 named[name.encode()] = text.encode()
         if named:
             self._values[target] = _hash(tuple(word for pair in named.items() for word in pair), now_ms + life_ms)
-        return True
 
     def expire(self, now_s: float) -> None:
         """Forget what is past its life, as Redis does in its own time."""
@@ -216,6 +218,14 @@ class RedisModel:
     def keys(self) -> tuple[str, ...]:
         """The keys that are held, those past their life included until they are asked for."""
         return tuple(self._values)
+
+    def entry(self, key: str, now_s: float) -> Value | None:
+        """What the script would find at a key; nothing changes."""
+        value = self._values.get(key)
+        if value is None or not value.sound:
+            return None
+        assert value.expires_ms is not None, "what is sound has an end"
+        return value if int((now_s + self._offset_s) * 1000) <= value.expires_ms else None
 
     def fields(self, key: str) -> dict[str, str]:
         """What a hash holds; nothing where there is none."""
