@@ -40,14 +40,14 @@ def walk(explorer: Explorer, chance: Chance) -> Iterator[tuple[World, list[Step]
         world = after
 
 
-def take(explorer: Explorer, *wanted: tuple[str, str]) -> World:
-    """The world after these steps: who does what, by the beginning of the words."""
+def take(explorer: Explorer, *wanted: tuple[str, ...]) -> World:
+    """The world after these steps: who does what, by the beginning of the words, and the fault, if one is wanted."""
     world = explorer.rules.start()
-    for who, what in wanted:
+    for who, what, *fault in wanted:
         (step,) = (
             step
             for step in explorer.rules.steps(world)[0]
-            if step.move.who == who and step.move.what.startswith(what) and not step.move.fault
+            if step.move.who == who and step.move.what.startswith(what) and [step.move.fault] == (fault or [""])
         )
         world = explorer.rules.after(world, step)
     return world
@@ -140,6 +140,16 @@ def test_worlds_that_differ_in_what_is_whose_are_two() -> None:
     shapes = explorer.parts.models["redis"].shapes
     assert shapes[mine[redis]] == shapes[its[redis]]
     assert explorer.canonical(mine) == explorer.canonical(its) != explorer.canonical(mixed)
+
+
+def test_worlds_that_differ_in_which_claim_stands_are_two() -> None:
+    """The flight's own second claim stands in one, and in the other its first one, which it gave up."""
+    explorer = Explorer(Size(faults=2))
+    begun = (("f0", "read"), ("f0", "write", "late"), ("f0", "read"))
+    paused = (("f0", "", "pauses"), ("clock", ""))
+    second = take(explorer, *begun, ("f0", "write"), *paused, ("f0", "write", "arrives late"), ("f0", "wakes"))
+    first = take(explorer, *begun, ("f0", "write", "arrives late"), *paused, ("f0", "wakes"), ("f0", "write"))
+    assert explorer.canonical(first) != explorer.canonical(second)
 
 
 def test_text_tells_values_apart() -> None:
