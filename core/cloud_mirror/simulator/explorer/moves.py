@@ -187,16 +187,17 @@ class Rules(Mishaps):
         for place in self.fronts:
             node = self.parts.nodes.parts[world[place]]
             if isinstance(node, Front) and node.ask is Ask.ABSENT and node.life is Life.UP:
-                asked = self.parts.tell(world[place], Front.client_asks, weather.now, URL, weather.purged)
+                floor, amid = weather.purged, self._purge_at_work(world, weather)
+                asked = self.parts.tell(world[place], Front.client_asks, weather.now, URL, floor, amid)
                 yield self._reacted(Move(node.name, "asks for the object", "", "client"), world, weather, place, asked)
         for place in self.purgers:
             node = self.parts.nodes.parts[world[place]]
             if isinstance(node, Purger) and not node.begun:
-                begun = self.parts.tell(world[place], Purger.purges, weather.now, URL)
-                changes = {
-                    place: begun.node,
-                    self.place["origin"]: self.parts.changed_origin(world[self.place["origin"]]),
-                }
+                origin = self.parts.changed_origin(world[self.place["origin"]])
+                version = self.parts.models["origin"].parts[origin].find(URL).version
+                changes = self._told(world, weather, Front.purge_begins)
+                changes[place] = self.parts.tell(world[place], Purger.purges, weather.now, URL, version).node
+                changes[self.place["origin"]] = origin
                 yield Step(Move(node.name, "begins to purge, and the origin changes"), self._changes(changes))
 
     def _endings(self, world: World, weather: Weather, wanted: frozenset[str], *, urgent: bool) -> Iterator[Step]:
@@ -220,7 +221,7 @@ class Rules(Mishaps):
             if model in wanted or not urgent:
                 call = self.parts.calls.number(late.call)
                 made = self.parts.effect(model, world[self.place[model]], call, weather.now)
-                changes = self._heard(world, weather.now) if made.told else {}
+                changes = self._told(world, weather, Front.notice) if made.told else {}
                 changes[self.place[model]] = made.model
                 rest_late = weather.late[:number] + weather.late[number + 1 :]
                 after = self._changes(changes, replace(weather, late=rest_late))
