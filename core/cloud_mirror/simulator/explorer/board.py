@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 from cloud_mirror.actions import Response
 from cloud_mirror.simulator.explorer.nodes import Back, Front, Node, Purger
 from cloud_mirror.simulator.explorer.size import START_S, URL
-from cloud_mirror.simulator.explorer.world import Effect, Parts, Reaction, Table, Weather
+from cloud_mirror.simulator.explorer.world import Effect, Late, Parts, Reaction, Table, Weather
 from cloud_mirror.simulator.models import denied
 from cloud_mirror.wire.calls import (
     CloseBody,
@@ -47,7 +47,7 @@ class Move(NamedTuple):
 class Step(NamedTuple):
     """A move, and the parts that it changes. `response`: what the client of the front end at place `by` got by it.
 
-    `reply`: what came back of a call.
+    `reply`: what came back of a call; `late`: what was given up before, and has arrived now.
     """
 
     move: Move
@@ -55,6 +55,7 @@ class Step(NamedTuple):
     response: Response | None = None
     by: int = -1  # the place of the process whose call it was
     reply: Reply | None = None
+    late: Late | None = None
 
 
 class Board:
@@ -95,12 +96,14 @@ class Board:
         return (*numbers, *models_now, parts.weather(Weather(now, size.faults)))
 
     def after(self, world: World, step: Step) -> World:
-        """What a step leads to. What Redis held before its newest change is kept aside, where it may come back."""
+        """What a step leads to. What Redis held before its newest write is kept aside, where it may come back: a command
+        writes, but nothing that Redis loses by itself.
+        """
         parts = list(world)
         for place, number in step.changes:
             parts[place] = number
         redis = self.place["redis"]
-        if self.size.lies and parts[redis] != world[redis]:
+        if self.size.lies and step.move.to == "redis" and parts[redis] != world[redis]:
             parts[redis + 1] = world[redis]
         return tuple(parts)
 

@@ -225,7 +225,7 @@ class Rules(Mishaps):
                 changes[self.place[model]] = made.model
                 rest_late = weather.late[:number] + weather.late[number + 1 :]
                 after = self._changes(changes, replace(weather, late=rest_late))
-                yield Step(Move(late.author, self.parts.words(call), "arrives late", model), after)
+                yield Step(Move(late.author, self.parts.words(call), "arrives late", model), after, late=late)
 
     def _timers(self, world: World, weather: Weather) -> list[float]:
         """When something happens by itself."""
