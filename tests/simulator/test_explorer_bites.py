@@ -251,6 +251,7 @@ def step_of(explorer: Explorer, world: World, who: str, fault: str) -> Step:
         (entries_stay, Size(), "lease-frees: an entry has no end", 3),
         (claims_last, Size(), "lease-frees: a asking entry outlives its lease", 3),
         (hasty, Size(), "acknowledged-when-durable: ", 15),
+        (asks_twice, Size(faults=1), "one-copy: 2 copies at once, after 0 faults and 0 purges", 20),
         (asks_twice, Size(), "one-copy: the origin was asked for the object 2 times, with 0 purges", 20),
     ],
     ids=lambda value: value.__name__ if callable(value) else str(value),
