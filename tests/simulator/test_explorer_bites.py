@@ -23,6 +23,7 @@ from cloud_mirror.simulator.models import OriginModel, StoreModel
 from cloud_mirror.simulator.models import redis as redis_model
 from cloud_mirror.wire.procedures import copy as copy_procedures
 from cloud_mirror.wire.procedures import store as store_procedures
+from cloud_mirror.wire.procedures.purge import purge as real_purge
 
 Doctor = Callable[[pytest.MonkeyPatch], None]
 ENOUGH = 20_000
@@ -200,11 +201,10 @@ def test_a_copy_may_not_go_once_a_purge_has_failed(monkeypatch: pytest.MonkeyPat
 
 def test_what_was_done_is_asked_of_each_purge_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two purges are under way, a copy is made between their beginnings, and the second does nothing."""
-    real = nodes.purge
 
     def doctored(services: Any, url: str, epoch: str) -> Any:
         if epoch != "zqp1z":
-            return (yield from real(services, url, epoch))
+            return (yield from real_purge(services, url, epoch))
         yield from store_procedures.read_epoch(services, url)
         return purge.State(purge.Phase.DONE)
 

@@ -301,7 +301,10 @@ def simulate(
     faults: Annotated[int | None, typer.Option(metavar="N", min=0, help=WORLD.format("faults at most"))] = None,
     parts: Annotated[int | None, typer.Option(metavar="N", min=1, help=WORLD.format("parts of a copy"))] = None,
     lies: Annotated[
-        bool | None, typer.Option("--lies", help="Explore one world: Redis may bring old entries back, as its one fault, or as one of --faults.")
+        bool | None,
+        typer.Option(
+            "--lies", help="Explore one world: Redis may bring old entries back, as one of its faults (or 1)."
+        ),
     ] = None,
     diagram: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the diagram of a violation goes.")] = None,
 ) -> None:

@@ -96,8 +96,8 @@ class Board:
         return (*numbers, *models_now, parts.weather(Weather(now, size.faults)))
 
     def after(self, world: World, step: Step) -> World:
-        """What a step leads to. What Redis held before its newest write is kept aside, where it may come back: a command
-        writes, but nothing that Redis loses by itself.
+        """What a step leads to. What Redis held before its newest write is kept aside, where it may come back; what Redis
+        loses by itself is no write.
         """
         parts = list(world)
         for place, number in step.changes:

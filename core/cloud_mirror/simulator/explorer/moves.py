@@ -109,8 +109,8 @@ class Rules(Mishaps):
 
     def _nobody_hears(self, world: World) -> bool:
         """Whether no front end is at work, or will be."""
-        fronts = [self.parts.nodes.parts[world[place]] for place in self.fronts]
-        return all(isinstance(front, Front) and front.driver is None and front.ask is not Ask.ABSENT for front in fronts)
+        fronts = cast(list[Front], [self.parts.nodes.parts[world[place]] for place in self.fronts])
+        return all(front.driver is None and front.ask is not Ask.ABSENT for front in fronts)
 
     def _queue_is_owed(self, world: World, weather: Weather) -> bool:
         """Whether the queue may still get what was sent before: it is late, or takes long."""
