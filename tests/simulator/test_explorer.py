@@ -162,6 +162,30 @@ def test_text_tells_values_apart() -> None:
     assert shape("zqf0z-1 zqb0t1z zqf0z-1").text != shape("zqf0z-1 zqb0t1z zqb0t1z").text
 
 
+def test_what_a_purge_tells_meets_who_may_hear_it() -> None:
+    explorer = Explorer(Size(purges=1))
+    world = take(explorer, ("p0", "begins to purge"), ("p0", "PutObject"))
+    moves = {(step.move.who, step.move.what) for step in explorer.rules.steps(world)[0]}
+    assert moves == {("p0", "drop renewal"), ("f0", "read entry")}
+
+
+def test_what_is_late_meets_what_is_asked_of_the_queue_meanwhile() -> None:
+    explorer = Explorer(Size(faults=1))
+    asked = [
+        ("f0", "read"),
+        ("f0", "write"),
+        ("f0", "GetObject"),
+        ("f0", "HeadObject"),
+        ("f0", "HEAD"),
+        ("f0", "close"),
+    ]
+    again = take(explorer, *asked, ("f0", "Send", "late"))
+    assert {step.move.fault for step in explorer.rules.steps(again)[0]} == {"", "arrives late"}
+    taken = take(explorer, *asked, ("f0", "Send", "late"), ("f0", "Send"))
+    whos = {(step.move.who, step.move.fault) for step in explorer.rules.steps(taken)[0]}
+    assert whos == {("f0", ""), ("b0", ""), ("f0", "arrives late")}
+
+
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_time_passes_only_where_nobody_can_go_on(size: Size) -> None:
     explorer = Explorer(size)

@@ -96,7 +96,7 @@ class Board:
         return (*numbers, *models_now, parts.weather(Weather(now, size.faults)))
 
     def after(self, world: World, step: Step) -> World:
-        """What a step leads to. What Redis held before its newest write is kept aside, where it may come back; what Redis
+        """What a step leads to. What Redis held before its newest write is kept aside, where it may come back; what it
         loses by itself is no write.
         """
         parts = list(world)

@@ -89,7 +89,8 @@ class Rules(Mishaps):
         asked = self.parts.asked(world[place])
         if len(asked) != 1 or node.life is Life.PAUSED or node.slow:
             return None
-        ((_, model, numbered),) = asked
+        (only,) = asked
+        _, model, numbered = only
         if any(down == model for down, _ in weather.outages):
             return None
         call = self.parts.calls.parts[numbered]
@@ -102,7 +103,8 @@ class Rules(Mishaps):
                 alone = request.method == "GET" and request.target.startswith("/purged/") and not written
                 alone |= self.size.parts == 1 and dict(request.headers)["operation"] == "ListUploads"
             case RedisCommand(words=words):
-                alone = str(words[3]).endswith(":renewal") and self._nobody_hears(world)
+                heard = self._effect(world, weather, only).told and not self._nobody_hears(world)
+                alone = str(words[3]).endswith(":renewal") and not heard
             case _:
                 alone = model == "origin" or (model == "queue" and not self._queue_is_owed(world, weather))
         return model if alone else None
