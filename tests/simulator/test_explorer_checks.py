@@ -178,6 +178,7 @@ GIVEN_UP = {"status": "error", "token": "zqb1d1z", "reason": Reason.COPY_FAILED.
         ("b1", COPYING, TAKEN, False),
         ("p0", COPYING, None, True),
         ("p0", COPYING, GIVEN_UP, False),
+        ("p0", QUEUED, GIVEN_UP, False),
         ("redis", COPYING, None, True),
         ("clock", COPYING, None, True),
         ("b0", GIVEN_UP, TAKEN, True),

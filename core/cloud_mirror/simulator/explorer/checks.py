@@ -182,7 +182,7 @@ class Checks:
             return driver.state.claim_token, False
         if isinstance(driver, CopyDriver):
             return driver.state.token, False
-        return "", True
+        return "", step.move.who.startswith("b")
 
     def _lives(self, world: World) -> Iterator[str]:
         """Every entry has an end, and a pending one an early one."""
