@@ -45,6 +45,8 @@ def test_a_violation_is_told_with_its_seed(capsys: pytest.CaptureFixture[str], m
         ("--seed 3 --diagram way.mmd", "--diagram is for exploring: add --explore, or leave it out"),
         ("--explore --seeds 500", "--seeds is for runs by chance: leave --explore or it out"),
         ("--explore --seed 3", "--seed is for runs by chance: leave --explore or it out"),
+        ("--explore --long --fronts 1", "--fronts is for one world: leave --long or it out"),
+        ("--explore --lies --long", "--lies is for one world: leave --long or it out"),
         ("--seed 3 --from 2", "--from is for many runs: leave --seed or it out"),
         ("--seed 3 --jobs 2", "--jobs is for many runs: leave --seed or it out"),
     ],

@@ -36,6 +36,13 @@ def test_one_world_in_a_process_of_its_own() -> None:
     assert said.endswith(f" s\n{POLLS}{FINE}")
 
 
+def test_a_lie_is_a_fault() -> None:
+    assert explore.one_world({"lies": None, "faults": None}) is None
+    assert explore.one_world({"lies": True, "faults": None}) == Size(faults=1, lies=True)
+    assert explore.one_world({"lies": True, "faults": 2}) == Size(faults=2, lies=True)
+    assert explore.one_world({"lies": None, "fronts": 2}) == Size(fronts=2)
+
+
 @pytest.mark.parametrize("long", [False, True])
 def test_the_lists(here: None, monkeypatch: pytest.MonkeyPatch, long: bool) -> None:
     tried: list[Size] = []

@@ -23,6 +23,7 @@ from cloud_mirror.simulator.models import OriginModel, StoreModel
 from cloud_mirror.simulator.models import redis as redis_model
 from cloud_mirror.wire.procedures import copy as copy_procedures
 from cloud_mirror.wire.procedures import store as store_procedures
+from cloud_mirror.wire.procedures.purge import purge as real_purge
 
 Doctor = Callable[[pytest.MonkeyPatch], None]
 ENOUGH = 20_000
@@ -183,6 +184,50 @@ def test_a_copy_may_go_while_a_purge_is_under_way(monkeypatch: pytest.MonkeyPatc
     assert wrong == [("redirect-stands: a client was sent to a copy that is not there",), ()]
 
 
+def test_a_copy_may_not_go_once_a_purge_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that waits meanwhile is excused, one that comes afterwards is not."""
+    credulous(monkeypatch)
+    explorer = Explorer(Size(fronts=2, purges=1, faults=2))
+    rules, start = explorer.rules, explorer.rules.start()
+    begun = rules.after(start, step_of(explorer, start, "p0", ""))
+    failed = rules.after(begun, step_of(explorer, begun, "p0", "crashes"))
+    asked = rules.after(failed, step_of(explorer, failed, "f1", ""))
+    wrong = []
+    for who in ("f0", "f1"):
+        step = step_of(explorer, asked, who, "drains")
+        wrong.append(explorer.checks.step(asked, rules.after(asked, step), step))
+    assert wrong == [(), ("redirect-stands: a client was sent to a copy that is not there",)]
+
+
+def test_what_was_done_is_asked_of_each_purge_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two purges are under way, a copy is made between their beginnings, and the second does nothing."""
+
+    def doctored(services: Any, url: str, epoch: str) -> Any:
+        if epoch != "zqp1z":
+            return (yield from real_purge(services, url, epoch))
+        yield from store_procedures.read_epoch(services, url)
+        return purge.State(purge.Phase.DONE)
+
+    monkeypatch.setattr(nodes, "purge", doctored)
+    explorer = Explorer(Size(fronts=2, purges=2))
+    world = explorer.rules.start()
+
+    def go_on(*whose: str, until: str = "") -> tuple[str, ...]:
+        """Go on until one of these asks for that, or nobody of them goes on."""
+        nonlocal world
+        wrong: tuple[str, ...] = ()
+        while True:
+            step = next((step for step in explorer.rules.steps(world)[0] if step.move.who in whose), None)
+            if step is None or (until and step.move.what.startswith(until)):
+                return wrong
+            after = explorer.rules.after(world, step)
+            wrong += explorer.checks.step(world, after, step)
+            world = after
+
+    assert go_on("p0", until="ListObjects") == go_on("f0", "b0") == go_on("p1") == ()
+    assert go_on("f1") == ("purge-holds: a client that came after a purge was sent to a copy from before it",)
+
+
 def step_of(explorer: Explorer, world: World, who: str, fault: str) -> Step:
     steps = explorer.rules.steps(world)[0]
     return next(step for step in steps if (step.move.who, step.move.fault) == (who, fault))
@@ -206,6 +251,7 @@ def step_of(explorer: Explorer, world: World, who: str, fault: str) -> Step:
         (entries_stay, Size(), "lease-frees: an entry has no end", 3),
         (claims_last, Size(), "lease-frees: a asking entry outlives its lease", 3),
         (hasty, Size(), "acknowledged-when-durable: ", 15),
+        (asks_twice, Size(faults=1), "one-copy: 2 copies at once, after 0 faults and 0 purges", 20),
         (asks_twice, Size(), "one-copy: the origin was asked for the object 2 times, with 0 purges", 20),
     ],
     ids=lambda value: value.__name__ if callable(value) else str(value),

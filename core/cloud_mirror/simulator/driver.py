@@ -282,11 +282,11 @@ class FlightDriver(Driver):
         self.calls[number] = call
 
     def _situation(self) -> Hashable:
-        """The state without what only names claims, and without what the next probe overwrites."""
+        """The state without what the next probe overwrites; how many claims were made only names the latest one."""
         state = replace(self.state, claims=0)
         if state.phase in (RedirectPhase.READING, RedirectPhase.WAITING):
             state = replace(state, check_by_s=0.0, epoch="")
-        return state
+        return state, self.state.claim_token if self.state.claims else ""
 
 
 class CopyDriver(_Remembering):

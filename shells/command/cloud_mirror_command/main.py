@@ -15,7 +15,10 @@ from cloud_mirror_command.complaint import Complaint
 from cloud_mirror_command.shells import ShellName
 
 WORLD: Final = "Explore one world: so many {}."
-EXPLORING: Final = ("long", "fronts", "backs", "purges", "faults", "parts", "lies", "diagram")
+ONE_WORLD: Final = ("fronts", "backs", "purges", "faults", "parts", "lies")
+"""What makes the world that `simulate --explore` explores instead of its lists."""
+
+EXPLORING: Final = ("long", "diagram", *ONE_WORLD)
 """What `simulate` takes only with `--explore`."""
 
 EXIT_INTERRUPTED: Final = 130
@@ -298,13 +301,18 @@ def simulate(
     faults: Annotated[int | None, typer.Option(metavar="N", min=0, help=WORLD.format("faults at most"))] = None,
     parts: Annotated[int | None, typer.Option(metavar="N", min=1, help=WORLD.format("parts of a copy"))] = None,
     lies: Annotated[
-        bool | None, typer.Option("--lies", help="Explore one world: Redis may bring old entries back.")
+        bool | None,
+        typer.Option(
+            "--lies", help="Explore one world: Redis may bring old entries back, as one of its faults (or 1)."
+        ),
     ] = None,
     diagram: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the diagram of a violation goes.")] = None,
 ) -> None:
     """Run the mirror in a virtual world where things go wrong; end with 1 if an invariant does not hold."""
     if explore:
         _refuse(ctx, ("seeds", "first", "seed"), "is for runs by chance: leave --explore or it out")
+        if long:
+            _refuse(ctx, ONE_WORLD, "is for one world: leave --long or it out")
         from cloud_mirror_command import explore as exploration
 
         given = {"fronts": fronts, "backs": backs, "purges": purges, "faults": faults, "parts": parts, "lies": lies}

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 from cloud_mirror.actions import Response
 from cloud_mirror.simulator.explorer.nodes import Back, Front, Node, Purger
 from cloud_mirror.simulator.explorer.size import START_S, URL
-from cloud_mirror.simulator.explorer.world import Effect, Parts, Reaction, Table, Weather
+from cloud_mirror.simulator.explorer.world import Effect, Late, Parts, Reaction, Table, Weather
 from cloud_mirror.simulator.models import denied
 from cloud_mirror.wire.calls import (
     CloseBody,
@@ -47,7 +47,7 @@ class Move(NamedTuple):
 class Step(NamedTuple):
     """A move, and the parts that it changes. `response`: what the client of the front end at place `by` got by it.
 
-    `reply`: what came back of a call.
+    `reply`: what came back of a call; `late`: what was given up before, and has arrived now.
     """
 
     move: Move
@@ -55,6 +55,7 @@ class Step(NamedTuple):
     response: Response | None = None
     by: int = -1  # the place of the process whose call it was
     reply: Reply | None = None
+    late: Late | None = None
 
 
 class Board:
@@ -89,18 +90,20 @@ class Board:
         made += [Purger(parts.clock, parts.services, f"p{n}", parts.watch) for n in range(size.purges)]
         numbers = [parts.nodes.number(node) for node in made]
         parts.clock.now = now = START_S
-        numbers[0] = parts.tell(numbers[0], Front.client_asks, now, URL, 0).node
+        numbers[0] = parts.tell(numbers[0], Front.client_asks, now, URL, 0, False).node
         before = models["redis"] if size.lies else 0
         models_now = [models["redis"], before, models["store"], models["queue"], models["origin"]]
         return (*numbers, *models_now, parts.weather(Weather(now, size.faults)))
 
     def after(self, world: World, step: Step) -> World:
-        """What a step leads to. What Redis held before its newest change is kept aside, where it may come back."""
+        """What a step leads to. What Redis held before its newest write is kept aside, where it may come back; what it
+        loses by itself is no write.
+        """
         parts = list(world)
         for place, number in step.changes:
             parts[place] = number
         redis = self.place["redis"]
-        if self.size.lies and parts[redis] != world[redis]:
+        if self.size.lies and step.move.to == "redis" and parts[redis] != world[redis]:
             parts[redis + 1] = world[redis]
         return tuple(parts)
 
@@ -132,6 +135,11 @@ class Board:
 
     def _purgers(self, world: World) -> list[Purger]:
         return cast(list[Purger], [self.parts.nodes.parts[world[place]] for place in self.purgers])
+
+    def _purge_at_work(self, world: World, weather: Weather) -> bool:
+        """Whether a purge is under way, or left a request that is still to arrive."""
+        late = any(late.author == purger.name for late in weather.late for purger in self._purgers(world))
+        return late or any(purger.driver is not None for purger in self._purgers(world))
 
     def _idle(self, world: World, place: int) -> bool:
         node = self.parts.nodes.parts[world[place]]
@@ -167,7 +175,7 @@ class Board:
                 made = self._effect(world, weather, asked)
                 changes[self.place[model]] = made.model
                 if made.told and not unheard:
-                    heard = self._heard(world, now)
+                    heard = self._told(world, weather, Front.notice)
                 reply = made.reply if reply is None else reply
             changes |= heard
             reaction = self.parts.react(changes.get(place, before), number, reply, now)
@@ -183,15 +191,15 @@ class Board:
         words = Move(name, self.parts.words(numbered), fault, model)
         return Step(words, self._changes(changes, weather), reaction.response, place, reply)
 
-    def _heard(self, world: World, now: float) -> dict[int, int]:
-        """Every front end hears that the entry has changed."""
-        return {place: self.parts.tell(world[place], Front.notice, now).node for place in self.fronts}
+    def _told(self, world: World, weather: Weather, what: Callable[[Front], None]) -> dict[int, int]:
+        """Every front end is told that: that the entry has changed, or that a purge begins."""
+        return {place: self.parts.tell(world[place], what, weather.now).node for place in self.fronts}
 
     def _purge_noted(self, before: int, after: int, weather: Weather) -> Weather:
         nodes = self.parts.nodes.parts
         old, new = nodes[before], nodes[after]
         if isinstance(new, Purger) and isinstance(old, Purger) and old.state is None and new.state is not None:
-            return replace(weather, purged=weather.purged + new.state.done)
+            return replace(weather, purged=max(weather.purged, new.version)) if new.state.done else weather
         return weather
 
     def _reacted(self, move: Move, world: World, weather: Weather, place: int, reaction: Reaction) -> Step:

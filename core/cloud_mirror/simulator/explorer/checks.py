@@ -7,19 +7,25 @@ invariant's name and what is wrong, or nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from cloud_mirror import keys
 from cloud_mirror.actions import ToCopy
+from cloud_mirror.message import from_body
+from cloud_mirror.reason import PERMANENT
+from cloud_mirror.simulator.driver import CopyDriver, FlightDriver
 from cloud_mirror.simulator.explorer.board import DEADLINE, Step, World
 from cloud_mirror.simulator.explorer.moves import Rules
 from cloud_mirror.simulator.explorer.nodes import Front
 from cloud_mirror.simulator.explorer.size import URL
 from cloud_mirror.simulator.explorer.world import Weather
 from cloud_mirror.simulator.models import OriginModel, QueueModel, RedisModel, StoreModel
+from cloud_mirror.wire.calls import RedisCommand
 
 POOL: Final = "s3_small"
 ENTRY: Final = keys.entry_key(POOL, URL)
+NO_COPY: Final = frozenset(reason.code for reason in PERMANENT)
+"""Why there can be no copy, however often it is tried."""
 LIVES_S: Final = {"asking": 4.0, "queued": 8.0, "copying": 6.0}
 """How long a pending entry lives at most, by its holder."""
 UNREAD: Final = frozenset({"denied", "request lost", "reply lost", "in an outage"})
@@ -48,7 +54,7 @@ class Checks:
         elif step.move.what == DEADLINE:
             found.append(f"answered-in-time: {step.move.who} gives its client no answer at the deadline")
         queue = self.rules.place["queue"]
-        if step.by >= 0 and world[queue] != after[queue]:
+        if world[queue] != after[queue]:
             found += self._acknowledged(world, after)
         found += self._unknown_is_not_absent(after, step)
         found += self._client_goes(world, after, step)
@@ -86,7 +92,10 @@ class Checks:
             yield "jobs-end: a pending entry is left, and nobody is at work"
 
     def _redirect(self, world: World, after: World, step: Step) -> Iterator[str]:
-        """A client is sent to a copy: it stands there, whole, and began after every purge that was over before."""
+        """A client is sent to a copy: it stands there, whole, and began after every purge that was over before.
+
+        The copy may be gone where a purge was at work at some moment since the client came.
+        """
         front = self.parts.nodes.parts[world[step.by]]
         if not isinstance(step.response, ToCopy) or not isinstance(front, Front):
             return
@@ -94,15 +103,14 @@ class Checks:
         store: StoreModel = self._model(after, "store")
         origin: OriginModel = self._model(after, "origin")
         kept = store.find(keys.object_key(URL, step.response.epoch))
-        begun = self.rules.purges_begun(after)
         if kept is None:
-            if begun == front.floor and not weather.lied:
+            if not front.amid_purge and not weather.lied:
                 yield "redirect-stands: a client was sent to a copy that is not there"
             return
         versions = [version for version, body in origin.complete_bodies(URL) if body == kept.body]
         if not versions:
             yield "one-whole-body: a client was sent to bytes that the origin never had"
-        elif max(versions) <= front.floor:
+        elif max(versions) < front.floor:
             yield "purge-holds: a client that came after a purge was sent to a copy from before it"
 
     def _whole(self, after: World) -> Iterator[str]:
@@ -144,18 +152,37 @@ class Checks:
                 yield f"claim-resolved: {then.name} ended its flight, and its claim stands"
 
     def _holder_alone(self, world: World, after: World, step: Step) -> Iterator[str]:
-        """A *copying* entry is moved on by the worker whose token it holds, by a purge, or by Redis itself."""
+        """A pending entry is moved on by the flight or the worker whose token it holds, by a purge, or by Redis itself.
+
+        A worker may take what nobody copies, and the dead-letter listener may write over what is only queued.
+        """
         before = self._model(world, "redis").fields(ENTRY)
         then = self._model(after, "redis").fields(ENTRY)
-        if before.get("holder") != "copying":
-            return
-        if then.get("token") == before["token"] and then.get("holder") == "copying":
-            return
         who = step.move.who
-        own = before["token"].startswith(f"zq{who}t")
+        if before.get("status") != "pending" or before == then or who in ("redis", "clock"):
+            return
+        token, letter = self._acts_as(world, step)
+        own = before["token"] == token
         purged = who.startswith("p") and not then
-        if not own and not purged and who not in ("redis", "clock"):
+        taken = who.startswith("b") and before["holder"] != "copying" and then.get("holder") == "copying"
+        given_up = letter and before["holder"] == "queued" and then.get("status") == "error"
+        if not own and not purged and not taken and not given_up:
             yield f"holder-alone: {who} moved the entry on that {before['token']} holds"
+
+    def _acts_as(self, world: World, step: Step) -> tuple[str, bool]:
+        """The token by which whoever changes Redis holds, and whether that is the dead-letter listener.
+
+        Whoever sent what arrives late may be at something else by now: it was sent for the token that it names.
+        """
+        if step.late is not None:
+            condition, token = cast(RedisCommand, step.late.call).words[6:8]
+            return str(token), condition == "idle"
+        driver = self.parts.nodes.parts[world[step.by]].driver
+        if isinstance(driver, FlightDriver):
+            return driver.state.claim_token, False
+        if isinstance(driver, CopyDriver):
+            return driver.state.token, False
+        return "", step.move.who.startswith("b")
 
     def _lives(self, world: World) -> Iterator[str]:
         """Every entry has an end, and a pending one an early one."""
@@ -170,7 +197,11 @@ class Checks:
                 yield f"lease-frees: a {fields['holder']} entry outlives its lease"
 
     def _acknowledged(self, world: World, after: World) -> Iterator[str]:
-        """A job is deleted only once its outcome is durable, or another message stands for it."""
+        """A job is deleted only once its outcome is durable, or another message stands for it, or a purge made it void.
+
+        Durable is a copy, or why there can be none; that trying again may give one is no outcome. No fault excuses it:
+        these origins refuse nothing, so that nothing which Redis may forget is ever the outcome.
+        """
         url = self.parts.services.queue_url
         before: QueueModel = self._model(world, "queue")
         then: QueueModel = self._model(after, "queue")
@@ -178,26 +209,29 @@ class Checks:
         moved = then.messages(self.parts.services.dead_url).keys()
         if not gone - moved or then.messages(url):
             return
+        (job,) = (from_body(before.messages(url)[each].body) for each in gone - moved)
         store: StoreModel = self._model(after, "store")
         entry = self._model(after, "redis").fields(ENTRY)
         epoch = store.find(keys.epoch_key(URL))
-        living = store.find(keys.object_key(URL, epoch.body.decode() if epoch else keys.FIRST_EPOCH))
-        begun = self.rules.purges_begun(after) > 0
-        lost = self._fault_in_redis(after) and entry.get("holder") != "queued"  # which says that the job is there
-        if entry.get("status") in ("present", "error") or living is not None or begun or lost:
+        name = epoch.body.decode() if epoch else keys.FIRST_EPOCH
+        living = store.find(keys.object_key(URL, name))
+        if entry.get("reason") in NO_COPY or living is not None or job.epoch != name:
             return
         yield "acknowledged-when-durable: a job was deleted, and there is neither a copy nor a reason"
 
-    def _fault_in_redis(self, world: World) -> bool:
-        """Whether what is remembered of errors may be lost: Redis promises no more."""
-        return self._weather(world).faults < self.rules.size.faults
-
     def _one_copy(self, world: World) -> Iterator[str]:
-        """Without faults the origin is asked for the object once, and once more for each purge."""
+        """The object is fetched once at a time, and once more for each fault and for each purge.
+
+        Without faults the origin is asked for it no more often than that in all.
+        """
         weather = self._weather(world)
+        begun = self.rules.purges_begun(world)
+        faults = self.rules.size.faults - weather.faults
+        fetching = self._model(world, "origin").open_objects
+        if fetching > 1 + faults + begun:
+            yield f"one-copy: {fetching} copies at once, after {faults} faults and {begun} purges"
         if self.rules.size.faults:
             return
-        begun = self.rules.purges_begun(world)
         queue: QueueModel = self._model(world, "queue")
         if queue.sent > 1 and not begun:
             yield f"one-copy: {queue.sent} jobs were sent for one copy"

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 from cloud_mirror.simulator.explorer.board import BROKEN, DEADLINE, DENIED, GIVEN_UP, OUTAGES, WAITED, Move, Step, World
 from cloud_mirror.simulator.explorer.mishaps import Mishaps
 from cloud_mirror.simulator.explorer.nodes import LONGEST_S, Ask, Back, Front, Life, Node, Purger
 from cloud_mirror.simulator.explorer.size import URL
-from cloud_mirror.simulator.explorer.world import Late, Weather, changes_something
+from cloud_mirror.simulator.explorer.world import Late, Weather, changes_something, model_of
 from cloud_mirror.wire.calls import (
     CloseBody,
     HttpExchange,
@@ -35,6 +36,7 @@ class Rules(Mishaps):
         found: list[Step] = []
         for place in self.processes:
             found += self._kept(world, place, self._calls)
+        found += self._receives(world, weather)
         for place in self.processes:
             found += self._kept(world, place, self._wakings)
         urgent = bool(found)
@@ -67,7 +69,7 @@ class Rules(Mishaps):
                 found += self._outages(world, weather, (model,))
                 found += self._queue_faults(world, weather) if model == "queue" else ()
             return found
-        found = list(self._receives(world, weather))
+        found = [] if self._queue_is_owed(world, weather) else list(self._receives(world, weather))
         if found and weather.faults:
             place = next(place for place in self.backs if self._idle(world, place))
             found += self._kept(world, place, self._process_faults)
@@ -78,15 +80,17 @@ class Rules(Mishaps):
     def _meets_nobody(self, world: World, weather: Weather, place: int) -> str | None:
         """The model that a process asks, where its call is its only one, and no other process's can meet it.
 
-        Origins are changed by nothing but a purge's beginning. A job is sent, deleted or hidden by one process alone.
-        The epoch is written by nothing but a purge. Nothing lives for so long that it is renewed, so only a purge asks
-        for renewals; and what goes in one part has no uploads.
+        Origins are changed by nothing but a purge's beginning. A job is sent, deleted or hidden by one process alone,
+        unless something that was asked of the queue before is still to come. The epoch is written by nothing but a
+        purge. Nothing lives for so long that it is renewed, so only a purge asks for renewals; but it may tell the
+        channel, which nobody must be there to hear. What goes in one part has no uploads.
         """
         node = self.parts.nodes.parts[world[place]]
         asked = self.parts.asked(world[place])
         if len(asked) != 1 or node.life is Life.PAUSED or node.slow:
             return None
-        ((_, model, numbered),) = asked
+        (only,) = asked
+        _, model, numbered = only
         if any(down == model for down, _ in weather.outages):
             return None
         call = self.parts.calls.parts[numbered]
@@ -99,10 +103,24 @@ class Rules(Mishaps):
                 alone = request.method == "GET" and request.target.startswith("/purged/") and not written
                 alone |= self.size.parts == 1 and dict(request.headers)["operation"] == "ListUploads"
             case RedisCommand(words=words):
-                alone = str(words[3]).endswith(":renewal")
+                heard = self._effect(world, weather, only).told and not self._nobody_hears(world)
+                alone = str(words[3]).endswith(":renewal") and not heard
             case _:
-                alone = model in ("origin", "queue")
+                alone = model == "origin" or (model == "queue" and not self._queue_is_owed(world, weather))
         return model if alone else None
+
+    def _nobody_hears(self, world: World) -> bool:
+        """Whether no front end is at work, or will be."""
+        fronts = cast(list[Front], [self.parts.nodes.parts[world[place]] for place in self.fronts])
+        return all(front.driver is None and front.ask is not Ask.ABSENT for front in fronts)
+
+    def _queue_is_owed(self, world: World, weather: Weather) -> bool:
+        """Whether the queue may still get what was sent before: it is late, or takes long."""
+        return any(model_of(late.call) == "queue" for late in weather.late) or any(
+            model == "queue" and number in self.parts.nodes.parts[world[place]].slow
+            for place in self.processes
+            for number, model, _ in self.parts.asked(world[place])
+        )
 
     def _calls(self, world: World, weather: Weather, place: int) -> Iterator[Step]:
         """The calls of one process, each with all that may go wrong with it."""
@@ -187,16 +205,17 @@ class Rules(Mishaps):
         for place in self.fronts:
             node = self.parts.nodes.parts[world[place]]
             if isinstance(node, Front) and node.ask is Ask.ABSENT and node.life is Life.UP:
-                asked = self.parts.tell(world[place], Front.client_asks, weather.now, URL, weather.purged)
+                floor, amid = weather.purged, self._purge_at_work(world, weather)
+                asked = self.parts.tell(world[place], Front.client_asks, weather.now, URL, floor, amid)
                 yield self._reacted(Move(node.name, "asks for the object", "", "client"), world, weather, place, asked)
         for place in self.purgers:
             node = self.parts.nodes.parts[world[place]]
             if isinstance(node, Purger) and not node.begun:
-                begun = self.parts.tell(world[place], Purger.purges, weather.now, URL)
-                changes = {
-                    place: begun.node,
-                    self.place["origin"]: self.parts.changed_origin(world[self.place["origin"]]),
-                }
+                origin = self.parts.changed_origin(world[self.place["origin"]])
+                version = self.parts.models["origin"].parts[origin].find(URL).version
+                changes = self._told(world, weather, Front.purge_begins)
+                changes[place] = self.parts.tell(world[place], Purger.purges, weather.now, URL, version).node
+                changes[self.place["origin"]] = origin
                 yield Step(Move(node.name, "begins to purge, and the origin changes"), self._changes(changes))
 
     def _endings(self, world: World, weather: Weather, wanted: frozenset[str], *, urgent: bool) -> Iterator[Step]:
@@ -216,15 +235,15 @@ class Rules(Mishaps):
                 after = self._changes({}, replace(weather, outages=rest))
                 yield Step(Move(outage[0], "is back"), after)
         for number, late in enumerate(weather.late):
-            model = "redis" if isinstance(late.call, RedisCommand) else str(late.call.request.host.partition(".")[0])
+            model = cast(str, model_of(late.call))
             if model in wanted or not urgent:
                 call = self.parts.calls.number(late.call)
                 made = self.parts.effect(model, world[self.place[model]], call, weather.now)
-                changes = self._heard(world, weather.now) if made.told else {}
+                changes = self._told(world, weather, Front.notice) if made.told else {}
                 changes[self.place[model]] = made.model
                 rest_late = weather.late[:number] + weather.late[number + 1 :]
                 after = self._changes(changes, replace(weather, late=rest_late))
-                yield Step(Move(late.author, self.parts.words(call), "arrives late", model), after)
+                yield Step(Move(late.author, self.parts.words(call), "arrives late", model), after, late=late)
 
     def _timers(self, world: World, weather: Weather) -> list[float]:
         """When something happens by itself."""

@@ -175,19 +175,24 @@ class Ask(enum.Enum):
 
 
 class Front(Node):
-    """A front end and its one client. `floor` is how many purges were over when the client came."""
+    """A front end and its one client.
+
+    `floor` is the newest version of the origin whose purge was over when the client came, `amid_purge` whether a purge
+    has been at work at any moment since.
+    """
 
     def __init__(self, clock: Clock, services: PoolServices, name: str, watch: Watch) -> None:
         super().__init__(clock, services, name, watch)
         self.ask = Ask.ABSENT
         self.floor = 0
+        self.amid_purge = False
         self.asked_at = 0.0
         self.told = False  # whether a notice came since the entry was last asked for
         self.response: Response | None = None  # the one that has just been given
 
     def more(self) -> Any:
         """Its client, as long as it waits."""
-        return self.ask, self.told, *((self.floor, self.asked_at) if self.ask is Ask.WAITING else ())
+        return self.ask, self.told, *((self.floor, self.amid_purge, self.asked_at) if self.ask is Ask.WAITING else ())
 
     @property
     def counted(self) -> Hashable:
@@ -209,13 +214,17 @@ class Front(Node):
         """Its client may come, or is here."""
         return super().expects or self.ask in (Ask.ABSENT, Ask.WAITING)
 
-    def client_asks(self, url: str, floor: int) -> None:
+    def client_asks(self, url: str, floor: int, amid_purge: bool) -> None:
         """The client comes."""
-        self.ask, self.floor, self.asked_at = Ask.WAITING, floor, self.clock.now
+        self.ask, self.floor, self.amid_purge, self.asked_at = Ask.WAITING, floor, amid_purge, self.clock.now
         flight = FlightDriver(self.clock, self.services, url, f"zq{self.name}z", self.watch)
         self.driver = flight
         flight.tell(RequestJoined(Request(1, self.deadline)))
         self.settle()
+
+    def purge_begins(self) -> None:
+        """Somebody purges, while the client may be waiting: whether it is, tells `more`."""
+        self.amid_purge = True
 
     def deadline_passes(self) -> None:
         """The client's time is up."""
@@ -317,25 +326,26 @@ class Back(Node):
 
 
 class Purger(Node):
-    """Somebody who purges, once. `state` is how it ended."""
+    """Somebody who purges, once. `version` is what the origin has had since it began, `state` how it ended."""
 
     def __init__(self, clock: Clock, services: PoolServices, name: str, watch: Watch) -> None:
         super().__init__(clock, services, name, watch)
         self.begun = False
+        self.version = 0
         self.state: PurgeState | None = None
 
     def more(self) -> Any:
-        """How it ended."""
-        return self.begun, self.state is not None and self.state.done
+        """For which version it is under way."""
+        return self.begun, self.version if self.driver is not None else 0
 
     @property
     def expects(self) -> bool:
         """The purge may come, or is under way."""
         return super().expects or not self.begun or self.driver is not None
 
-    def purges(self, url: str) -> None:
+    def purges(self, url: str, version: int) -> None:
         """Begin."""
-        self.begun = True
+        self.begun, self.version = True, version
         self.driver = ProcedureDriver(self.clock, partial(purge, self.services, url, f"zq{self.name}z"))
         self.driver.start()
         self.settle()

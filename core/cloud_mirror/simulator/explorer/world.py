@@ -53,6 +53,7 @@ class Late:
 class Weather:
     """What belongs to no part: the time, how many faults may still happen, and what is wrong just now.
 
+    `purged` is the newest version of the origin whose purge has said that it is done; every purge has one of its own.
     `fetched` counts the bodies that were opened by GET, where no fault may happen.
     """
 

@@ -89,10 +89,11 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
-    """A body on its way: what is still to come, and what is told behind it."""
+    """A body on its way: what is still to come, what is told behind it, and whether it is all of an object's."""
 
     left: bytes
     end: BodyRead | TransportFailure
+    whole: bool = False
 
 
 _ENDED: Final = BodyRead(ended=True)
@@ -163,6 +164,11 @@ class OriginModel:
     def open_bodies(self) -> tuple[int, ...]:
         """The bodies that were opened and not yet closed."""
         return tuple(self._bodies)
+
+    @property
+    def open_objects(self) -> int:
+        """How many of them are what a GET of a whole object gave."""
+        return sum(stream.whole for stream in self._bodies.values())
 
     def complete_bodies(self, url: str) -> tuple[tuple[int, bytes], ...]:
         """All complete bodies of a 200 that the URL ever had, each with its version."""
@@ -247,7 +253,7 @@ class OriginModel:
             body = body[:sent]
         if complete and (not resource.digests or (body == resource.body and not resource.digests_wrong)):
             self._remember(url, resource.version, body)
-        return _Stream(body, _ENDED if complete else _BROKEN)
+        return _Stream(body, _ENDED if complete else _BROKEN, whole=True)
 
     def _remember(self, url: str, version: int, body: bytes) -> None:
         known = self._complete.get(url, ())
