@@ -22,6 +22,7 @@ from cloud_mirror.entry import Holder
 from cloud_mirror.events import (
     CacheFailed,
     CopyDiffers,
+    CopyEvent,
     CopyFound,
     CopyNotFound,
     CopyOverdue,
@@ -177,6 +178,15 @@ def test_row(row: Row) -> None:
     taken = transition(before, script[-1].event)
     assert taken.row is row
     play(step, START, script)
+
+
+@pytest.mark.parametrize(
+    "answer", [EntryWritten(), EntryRefused(), CacheFailed()], ids=lambda each: type(each).__name__
+)
+def test_what_was_served_of_a_dead_epoch_is_taken_back_by_the_same_row(answer: CopyEvent) -> None:
+    dead = play(step, START, ROWS[Row.EPOCH_DEAD])
+    assert dead.phase is Phase.RETRACTING
+    assert transition(dead, answer).row is Row.RETRACTED
 
 
 def test_walk_reaches_every_row_and_phase() -> None:

@@ -284,6 +284,7 @@ def test_readings() -> None:
     assert "/b" in readings("/a//../b")
 
 
-def test_what_may_be_left_out_leaves_the_host_s_end_to_what_comes_before() -> None:
+def test_what_may_be_left_out_is_also_left_out_of_the_hosts_that_are_judged() -> None:
     with pytest.raises(PatternError):
         compile_pattern(r"^https://[^/]+(\.example)?/")
+    assert compile_pattern(r"^https://[^/]+(\.a)?\.b\.example/").allows(["https://any.b.example"], "/")

@@ -56,6 +56,15 @@ def test_a_fault_that_finds_nothing_to_strike_is_not_counted(fault: Fault) -> No
     assert world.weather.happened == {}
 
 
+@pytest.mark.parametrize("fault", [Fault.ORIGIN_SHORT, Fault.ORIGIN_LENGTH])
+def test_what_cannot_be_copied_is_not_cut_to_what_can(fault: Fault) -> None:
+    drawn = draw_settings(Chance(1))
+    sources = tuple(replace(source, copyable=False) for source in drawn.sources)
+    world = Simulation(1, replace(drawn, sources=sources)).world
+    Mishaps(world, Chance(1)).strike(fault)
+    assert world.weather.happened == {}
+
+
 @pytest.fixture
 def world() -> World:
     """A world without faults, of one front end that copies as well."""

@@ -32,6 +32,7 @@ _OUTAGES: Final = {
     Fault.STORE_OUTAGE: Scope.STORE,
     Fault.QUEUE_OUTAGE: Scope.QUEUE,
 }
+_CUTTING: Final = (Fault.ORIGIN_SHORT, Fault.ORIGIN_LENGTH)
 _GARBAGE: Final = (b"\xff\xfe", b"", b"{}", b"+ 1")
 _INVENTED: Final = (b"nobody", b"0", b"present", b"copying", b"12345.5")
 """What makes no field of an entry, and what may well make one."""
@@ -334,9 +335,9 @@ class Mishaps:
         return True
 
     def _flaw(self, fault: Fault) -> bool:
-        """Something is wrong with an origin for a while."""
+        """Something is wrong with an origin for a while; but what cannot be copied is not cut to what can."""
         source = self._source()
-        if source is None:
+        if source is None or (fault in _CUTTING and not source.copyable):
             return False
         url = self.world.inspection.finals[source.url]
         was = self.world.services.origin.find(url)
