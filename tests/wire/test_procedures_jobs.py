@@ -26,7 +26,7 @@ from cloud_mirror.wire.procedures import jobs
 from cloud_mirror.wire.queue import Delivery
 from cloud_mirror.wire.services import PoolServices
 from tests.wire.exchange import reply
-from tests.wire.pools import BROKEN, POOL, SERVICES, URL, Script, error, missing, scripted, written
+from tests.wire.pools import BROKEN, POLICY, POOL, SERVICES, URL, Script, error, missing, scripted, services, written
 
 BODY = to_body(Job(POOL.name, URL, "0"))
 DELIVERY = Delivery("id-1", "receipt-1", BODY, 3)
@@ -191,6 +191,16 @@ def test_extending() -> None:
     assert Script(DONE).run(jobs.extend_visibility(SERVICES, "r", 60.0)) == VisibilityExtended()
     assert Script(BROKEN).run(jobs.extend_visibility(SERVICES, "r", 60.0)) == QueueFailed()
     assert Script(DENIED).run(jobs.extend_visibility(SERVICES, "r", 60.0)) == QueueFailed()
+
+
+@pytest.mark.parametrize(("lease_s", "at_most_s"), [(60.0, 5.0), (6.0, 2.0)])
+def test_extending_takes_no_more_than_a_third_of_the_lease(lease_s: float, at_most_s: float) -> None:
+    script = Script(BROKEN)
+    worker = replace(POLICY.worker, lease_s=lease_s)
+    script.run(jobs.extend_visibility(services(replace(POLICY, worker=worker)), "r", 60.0))
+    (call,) = script.calls
+    assert isinstance(call, HttpExchange)
+    assert call.timeout_s == at_most_s
 
 
 def test_a_job_is_read() -> None:

@@ -339,6 +339,8 @@ class Network:
         if reading is not None and reading[2] is call:
             del self._reading[call.body]
             reply = failure or self.services.origin.read(call.body, call.collector)
+            if isinstance(reply, TransportFailure) and call.body in self.bodies:
+                self.bodies[call.body] = replace(self.bodies[call.body], whole=False)  # nothing comes by it any more
             task.answer(number, call, reply)
 
     def close(self, body: int) -> None:

@@ -156,19 +156,22 @@ def give_back(services: PoolServices, receipt: str, body: str, for_s: float) -> 
 def extend_visibility(
     services: PoolServices, receipt: str, for_s: float
 ) -> Procedure[VisibilityExtended | QueueFailed]:
-    """Keep a job hidden while it is worked on."""
-    done = yield from _hide(services, receipt, for_s, attempts=1)
+    """Keep a job hidden while it is worked on. A queue that hangs holds the lease up for no more than a third of it."""
+    timeout_s = min(QUEUE_TIMEOUT_S, services.policy.worker.lease_s / 3)
+    done = yield from _hide(services, receipt, for_s, attempts=1, timeout_s=timeout_s)
     return VisibilityExtended() if done else QueueFailed()
 
 
-def _hide(services: PoolServices, receipt: str, for_s: float, attempts: int) -> Procedure[bool]:
-    timeout_s = min(MAX_VISIBILITY_S, max(0, math.ceil(for_s)))
-    request = services.queue.change_visibility_request(services.queue_url, receipt, timeout_s)
+def _hide(
+    services: PoolServices, receipt: str, for_s: float, attempts: int, timeout_s: float = QUEUE_TIMEOUT_S
+) -> Procedure[bool]:
+    hidden_s = min(MAX_VISIBILITY_S, max(0, math.ceil(for_s)))
+    request = services.queue.change_visibility_request(services.queue_url, receipt, hidden_s)
     outcome = yield from ask(
         services.queue,
         request,
         services.queue.read_change_visibility,
-        timeout_s=QUEUE_TIMEOUT_S,
+        timeout_s=timeout_s,
         attempts=attempts,
     )
     return isinstance(outcome, Answered)
