@@ -153,6 +153,8 @@ class Inspection:
         for name in task.names:
             self._renewed[name] = now_s
         written = [str(word) for word in words[12:]] if operation == "write" else []
+        if task.role is Role.COPY and "status" in written and "copying" not in written:
+            self._network.settled(task)
         if "reason" in written and written[written.index("reason") + 1] in _LASTING:
             self.history.errors.setdefault((task.pool, task.url), []).append(now_s)
 

@@ -339,8 +339,6 @@ class Network:
         if reading is not None and reading[2] is call:
             del self._reading[call.body]
             reply = failure or self.services.origin.read(call.body, call.collector)
-            if isinstance(reply, TransportFailure) and call.body in self.bodies:
-                self.bodies[call.body] = replace(self.bodies[call.body], whole=False)  # nothing comes by it any more
             task.answer(number, call, reply)
 
     def close(self, body: int) -> None:
@@ -356,6 +354,12 @@ class Network:
     def sent(self) -> tuple[str, ...]:
         """The URLs whose objects are being sent to who copies them."""
         return tuple(body.task.url for body in self.bodies.values() if body.whole)
+
+    def settled(self, task: Task) -> None:
+        """A copy has its outcome: what may still come by its connection is no part of one."""
+        for name, body in self.bodies.items():
+            if body.task is task:
+                self.bodies[name] = replace(body, whole=False)
 
     def cut_off(self, url: str) -> None:
         """The origin ends its connections with whoever copies a URL, or looks whether it is there."""
