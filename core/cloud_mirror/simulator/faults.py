@@ -7,6 +7,7 @@ anywhere; one in which only three things do finds what they do together.
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -127,8 +128,9 @@ UNLEASING: Final = {fault: 0.5 for fault in Fault if fault.scope is Scope.REDIS}
     1.0,
 )
 """What may take a lease from who is copying under it, and how much of it one does: Redis loses or lies or cannot be
-reached, or the process stands still for too long. Of single calls two must fail in a row before a lease is given up. A
-job that comes twice is not here, for the lease alone decides; nor is a crash, for a copy ends with its process.
+reached, or the process stands still for too long. Of single calls two must fail in a row before a lease is given up, or
+one where Redis has long for its answer and the lease is short: so what is left of a half counts whole. A job that comes
+twice is not here, for the lease alone decides; nor is a crash, for a copy ends with its process.
 """
 
 TIMED: Final = tuple(fault for fault in Fault if fault.scope is Scope.TIMED)
@@ -210,4 +212,4 @@ class Weather:
     def upsets(self, place: Place, since_s: float) -> int:
         """How many leases of a place such faults may have taken that were not over by then."""
         concerned = (share for share, until_s, whose in self._upsets if until_s >= since_s and whose in (None, place))
-        return int(sum(concerned))
+        return math.ceil(sum(concerned))
