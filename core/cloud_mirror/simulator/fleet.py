@@ -22,7 +22,6 @@ from cloud_mirror.wire.desk import Roles
 from cloud_mirror.wire.limits import LAST_POLL_S
 from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror.wire.procedures import jobs
-from cloud_mirror.wire.procedures.jobs import await_queues
 from cloud_mirror.wire.procedures.purge import purge
 from cloud_mirror.wire.queue import Delivery
 from cloud_mirror.wire.services import PoolServices
@@ -100,7 +99,7 @@ class Process:
         """Begin, as a shell does."""
         self._errand("", redis.load, lambda _: None)
         roles = Roles(self.front, self.back)
-        self._errand("", lambda: await_queues(self.services, roles, _UNCOUNTED, self._found), lambda _: None)
+        self._errand("", lambda: jobs.await_queues(self.services, roles, _UNCOUNTED, self._found), lambda _: None)
 
     def crash(self) -> None:
         """Die."""

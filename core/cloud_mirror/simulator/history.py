@@ -53,9 +53,7 @@ class History:
         self.sent: dict[Place, list[float]] = {}  # when messages for a URL came into its pool's queue
         self.messages: dict[tuple[str, str], list[float]] = {}  # by queue and body: when a message came into it
         self.letters: dict[Place, list[float]] = {}  # by pool and body: when a dead letter was kept in the store
-        self.given_up: dict[
-            Place, list[float]
-        ] = {}  # by pool and Redis key: when a dead letter was to be told of there
+        self.given_up: dict[Place, list[float]] = {}  # by pool and Redis key: when a dead letter was told of there
         self.errors: dict[Place, list[float]] = {}  # when a lasting error was written
         self.owners: dict[Place, str] = {}  # whose a Redis key or an object's key is
         self.garbled: set[tuple[str, str]] = set()  # Redis keys and tokens of entries that were garbled

@@ -35,7 +35,7 @@ class Post:
         self._shell: Shell = load_shell(shell_name)
         self._services = connect(policy, names, SqsQueue(policy.queue))
 
-    def all(self) -> list[tuple[PoolServices, Letter]]:
+    def _all(self) -> list[tuple[PoolServices, Letter]]:
         """Every letter, pool by pool. Raises `Failure`."""
         found = []
         for name, services in self._services.items():
@@ -45,11 +45,11 @@ class Post:
             found += [(services, letter) for letter in listed]
         return found
 
-    def named(self, names: Sequence[str], every: bool) -> list[tuple[PoolServices, Letter]]:
+    def _named(self, names: Sequence[str], every: bool) -> list[tuple[PoolServices, Letter]]:
         """Those whose names begin so, or every one. Raises `Complaint` for a name that is none, or that of several."""
         if bool(names) == every:
             raise Complaint("name the letters (`cloud-mirror dead list` shows them), or give --all")
-        held = self.all()
+        held = self._all()
         if every:
             return held
         chosen: dict[tuple[str, str], tuple[PoolServices, Letter]] = {}
@@ -61,7 +61,7 @@ class Post:
             chosen |= {(services.pool.name, letter.name): (services, letter) for services, letter in like}
         return list(chosen.values())
 
-    def do(
+    def _do(
         self,
         chosen: Sequence[tuple[PoolServices, Letter]],
         act: Callable[[PoolServices, Letter], Procedure[str]],
@@ -78,41 +78,37 @@ class Post:
         console.print(f"{len(chosen) - failures} of {len(chosen)} letters {done}.")
         return EXIT_FAILED if failures else 0
 
+    def show_list(self) -> int:
+        """A line for each letter; the exit status."""
+        console, held = console_for_people(), self._all()
+        table = Table("name", "pool", "reason", "tries", "URL", box=None, pad_edge=False)
+        for services, letter in held:
+            cells = (letter.name[:SHOWN], services.pool.name, letter.reason or "unreadable", str(letter.receive_count))
+            table.add_row(*map(Text, map(logs.clean, (*cells, letter.url or letter.detail))))
+        if held:
+            console.print(table)
+        console.print(f"{len(held)} dead letters.")
+        return 0
 
-def show_list(post: Post) -> int:
-    """A line for each letter; the exit status."""
-    console, held = console_for_people(), post.all()
-    table = Table("name", "pool", "reason", "tries", "URL", box=None, pad_edge=False)
-    for services, letter in held:
-        cells = (letter.name[:SHOWN], services.pool.name, letter.reason or "unreadable", str(letter.receive_count))
-        table.add_row(*map(Text, map(logs.clean, (*cells, letter.url or letter.detail))))
-    if held:
-        console.print(table)
-    console.print(f"{len(held)} dead letters.")
-    return 0
+    def show(self, name: str) -> int:
+        """All that is known of a letter, as JSON; the exit status."""
+        for services, letter in self._named((name,), every=False):
+            known = {
+                "name": letter.name,
+                "pool": services.pool.name,
+                "reason": letter.reason,
+                "detail": letter.detail,
+                "receive_count": letter.receive_count,
+                "url": letter.url,
+                "message": letter.body,
+            }
+            console_for_people().print(json.dumps(known, indent=2), soft_wrap=True)
+        return 0
 
+    def redrive(self, names: Sequence[str], every: bool) -> int:
+        """Send the jobs again; the exit status."""
+        return self._do(self._named(names, every), letters.redrive, "sent again")
 
-def show(post: Post, name: str) -> int:
-    """All that is known of a letter, as JSON; the exit status."""
-    for services, letter in post.named((name,), every=False):
-        known = {
-            "name": letter.name,
-            "pool": services.pool.name,
-            "reason": letter.reason,
-            "detail": letter.detail,
-            "receive_count": letter.receive_count,
-            "url": letter.url,
-            "message": letter.body,
-        }
-        console_for_people().print(json.dumps(known, indent=2), soft_wrap=True)
-    return 0
-
-
-def redrive(post: Post, names: Sequence[str], every: bool) -> int:
-    """Send the jobs again; the exit status."""
-    return post.do(post.named(names, every), letters.redrive, "sent again")
-
-
-def drop(post: Post, names: Sequence[str], every: bool) -> int:
-    """Delete the letters; the exit status."""
-    return post.do(post.named(names, every), letters.drop, "dropped")
+    def drop(self, names: Sequence[str], every: bool) -> int:
+        """Delete the letters; the exit status."""
+        return self._do(self._named(names, every), letters.drop, "dropped")

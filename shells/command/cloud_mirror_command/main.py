@@ -6,13 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
 from cloud_mirror_command.complaint import Complaint
 from cloud_mirror_command.shells import ShellName
+
+if TYPE_CHECKING:
+    from cloud_mirror_command.dead import Post
 
 WORLD: Final = "Explore one world: so many {}."
 ONE_WORLD: Final = ("fronts", "backs", "purges", "faults", "parts", "lies")
@@ -226,19 +229,17 @@ dead: Final = typer.Typer(no_args_is_help=True)
 app.add_typer(dead, name="dead", help="See to jobs that were given up: their dead letters.")
 
 
-def _post(ctx: typer.Context, shell: ShellName, pool: str | None) -> Any:
+def _post(ctx: typer.Context, shell: ShellName, pool: str | None) -> Post:
     from cloud_mirror_command import common
-    from cloud_mirror_command import dead as letters
+    from cloud_mirror_command.dead import Post
 
-    return letters.Post(common.policy_of(ctx.obj), shell, pool)
+    return Post(common.policy_of(ctx.obj), shell, pool)
 
 
 @dead.command("list")
 def list_letters(ctx: typer.Context, pool: PoolOption = None, shell: ShellOption = ShellName.ASYNCIO) -> None:
     """Show every dead letter: its name, why it was given up, and what was to be copied."""
-    from cloud_mirror_command import dead as letters
-
-    raise typer.Exit(letters.show_list(_post(ctx, shell, pool)))
+    raise typer.Exit(_post(ctx, shell, pool).show_list())
 
 
 @dead.command("show")
@@ -246,9 +247,7 @@ def show_letter(
     ctx: typer.Context, name: LetterArgument, pool: PoolOption = None, shell: ShellOption = ShellName.ASYNCIO
 ) -> None:
     """Print all that is known of a dead letter, as JSON."""
-    from cloud_mirror_command import dead as letters
-
-    raise typer.Exit(letters.show(_post(ctx, shell, pool), name))
+    raise typer.Exit(_post(ctx, shell, pool).show(name))
 
 
 @dead.command("redrive")
@@ -260,9 +259,7 @@ def redrive_letters(
     shell: ShellOption = ShellName.ASYNCIO,
 ) -> None:
     """Send the jobs again, and drop their letters."""
-    from cloud_mirror_command import dead as letters
-
-    raise typer.Exit(letters.redrive(_post(ctx, shell, pool), names or (), every))
+    raise typer.Exit(_post(ctx, shell, pool).redrive(names or (), every))
 
 
 @dead.command("drop")
@@ -274,9 +271,7 @@ def drop_letters(
     shell: ShellOption = ShellName.ASYNCIO,
 ) -> None:
     """Delete dead letters: nobody asks for these copies any more."""
-    from cloud_mirror_command import dead as letters
-
-    raise typer.Exit(letters.drop(_post(ctx, shell, pool), names or (), every))
+    raise typer.Exit(_post(ctx, shell, pool).drop(names or (), every))
 
 
 @app.command()

@@ -103,16 +103,16 @@ class Rules(Mishaps):
                 alone = request.method == "GET" and request.target.startswith("/purged/") and not written
                 alone |= self.size.parts == 1 and dict(request.headers)["operation"] == "ListUploads"
             case RedisCommand(words=words):
-                heard = self._effect(world, weather, only).told and not self._nobody_hears(world)
+                heard = self._effect(world, weather, only).told and self._somebody_hears(world)
                 alone = str(words[3]).endswith(":renewal") and not heard
             case _:
                 alone = model == "origin" or (model == "queue" and not self._queue_is_owed(world, weather))
         return model if alone else None
 
-    def _nobody_hears(self, world: World) -> bool:
-        """Whether no front end is at work, or will be."""
+    def _somebody_hears(self, world: World) -> bool:
+        """Whether some front end is at work, or will be."""
         fronts = cast(list[Front], [self.parts.nodes.parts[world[place]] for place in self.fronts])
-        return all(front.driver is None and front.ask is not Ask.ABSENT for front in fronts)
+        return any(front.driver is not None or front.ask is Ask.ABSENT for front in fronts)
 
     def _queue_is_owed(self, world: World, weather: Weather) -> bool:
         """Whether the queue may still get what was sent before: it is late, or takes long."""
