@@ -165,7 +165,7 @@ class Acquire:
 
 @dataclass(frozen=True, slots=True)
 class KeepLease:
-    """Start the lease machine. What it reports comes as `CopyOverdue`, and at last as `LeaseLost`."""
+    """Start the lease machine. What it reports comes as `HandOverDue`, `CopyOverdue`, and at last as `LeaseLost`."""
 
     slot: Slot
     token: str
@@ -178,15 +178,34 @@ class OpenOrigin:
 
 @dataclass(frozen=True, slots=True)
 class CloseOrigin:
-    """Give the origin's body up; a `FetchPart` under way then answers `FetchFailed`. Answer: `OriginClosed`."""
+    """Give up all that is open at the origin; a `FetchPart` under way then answers `FetchFailed`.
+
+    Answer: `OriginClosed`.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class FindUpload:
+    """Look for an upload under `epoch` that an earlier worker left, of this very object, and make it this worker's own.
+
+    Changes something. Answer: `UploadFound` or `UploadNotFound`.
+    """
+
+    epoch: str
 
 
 @dataclass(frozen=True, slots=True)
 class FetchPart:
-    """Read the next `at_most_bytes` of the body into memory. Answer: `PartFetched` or `FetchFailed`."""
+    """Read a part into memory: `at_most_bytes` from `first_byte` of the object (from 0).
+
+    After `setbacks` failures in a row it goes on where the last try broke off, having waited a while. Answer:
+    `PartFetched` or `FetchFailed`.
+    """
 
     number: int
     at_most_bytes: int
+    first_byte: int
+    setbacks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +217,26 @@ class PutCopy:
 
 
 @dataclass(frozen=True, slots=True)
-class CreateUpload:
-    """Begin a multipart upload. Changes something. Answer: `UploadCreated` or `StoreFailed`."""
+class CopyObject:
+    """Have the store copy the whole object from the bucket that the source URL names. Changes something.
+
+    Answer: `CopyWritten` or `StoreFailed`.
+    """
 
     epoch: str
     copy_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateUpload:
+    """Begin a multipart upload. Changes something. Answer: `UploadCreated` or `StoreFailed`.
+
+    With `part_bytes` (0: without), leave a note by which another worker can go on with the upload.
+    """
+
+    epoch: str
+    copy_id: str
+    part_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +249,20 @@ class UploadPart:
     epoch: str
     upload_id: str
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPart:
+    """Have the store copy a part, `first_byte` to `last_byte` of the object, as `CopyObject` does the whole.
+
+    Changes something. Answer: `PartUploaded` or `StoreFailed`.
+    """
+
+    epoch: str
+    upload_id: str
+    number: int
+    first_byte: int
+    last_byte: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +290,17 @@ class VerifyCopy:
 
     epoch: str
     copy_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TagCopy:
+    """Tag the copy with the SHA-256 of its bytes. Changes something.
+
+    Answer: `CopyTagged`, whether or not it could be.
+    """
+
+    epoch: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,13 +372,17 @@ CopyAction: TypeAlias = (
     | ProbeCopy
     | OpenOrigin
     | CloseOrigin
+    | FindUpload
     | FetchPart
     | PutCopy
+    | CopyObject
     | CreateUpload
     | UploadPart
+    | CopyPart
     | CompleteUpload
     | AbortUpload
     | VerifyCopy
+    | TagCopy
     | ReadEpoch
     | DeleteCopy
     | WriteEntry
@@ -367,11 +430,15 @@ CHANGING: Final = (
     WriteEntry,
     SendJob,
     Acquire,
+    FindUpload,
     PutCopy,
+    CopyObject,
     CreateUpload,
     UploadPart,
+    CopyPart,
     CompleteUpload,
     AbortUpload,
+    TagCopy,
     DeleteCopy,
     DropEntry,
     DropServed,

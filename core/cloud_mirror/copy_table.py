@@ -8,13 +8,16 @@ from typing import Final, NamedTuple
 
 from cloud_mirror.actions import CopyAction, Draft, Slot
 from cloud_mirror.entry import Entry, Holder, Status
-from cloud_mirror.events import FetchFailed, FoundCopy, PartFetched, PartUploaded, StoreFailed
-from cloud_mirror.plan import Plan
+from cloud_mirror.events import FetchFailed, FoundCopy, OriginOpened, PartFetched, PartUploaded, StoreFailed
+from cloud_mirror.plan import NONE, Parts, Plan
 from cloud_mirror.reason import LASTING, PERMANENT, Reason
 from cloud_mirror.redirect import LONGEST_NO_S, MARGIN_OF_LIFE_S, present
 
 MAX_TRIES: Final = 3
 """How often one delivery of a job tries to acquire the lease, before it is left to a later one."""
+
+MAX_SETBACKS: Final = 5
+"""How many fetches in a row may bring nothing, before the copy is left to a later delivery of its job."""
 
 OUTAGE_REST_S: Final = 15.0
 """How long a job rests when the cache could not be asked."""
@@ -32,14 +35,17 @@ class Phase(enum.Enum):
     PROBING = "probing"
     WITHDRAWING = "withdrawing"
     OPENING = "opening"
+    FINDING = "finding"
     TRANSFERRING = "transferring"
     CREATING = "creating"
     STOPPING = "stopping"
     PUTTING = "putting"
+    STORE_COPYING = "store copying"
     COMPLETING = "completing"
     VERIFYING = "verifying"
     RETRACTING = "retracting"
     PUBLISHING = "publishing"
+    TAGGING = "tagging"
     ABORTING = "aborting"
     DELETING = "deleting"
     RECORDING = "recording"
@@ -73,17 +79,22 @@ class Row(enum.Enum):
     OPENED_TOO_LARGE = "opening: larger than the policy allows"
     OPENED_UNDELIMITED = "opening: nothing marks the object's end"
     DECLINED = "opening: the origin does not give the object"
+    UPLOAD_FOUND = "finding: an earlier worker's upload is there to go on with"
+    UPLOAD_NOT_FOUND = "finding: none is, or it cannot be told"
     FETCHED_WHOLE = "transferring: the object is whole, and small"
     FETCHED_FIRST = "transferring: the first part is here, and there is more"
     FETCHED_PART = "transferring: a part is here"
     FETCHED_FAULT = "transferring: the body is not what the origin said"
-    FETCH_FAILED = "transferring: the body broke off"
+    FETCH_BROKE_OFF = "transferring: the body broke off, and can be gone on with"
+    FETCH_APART = "transferring: the parts do not fit together, or are not given by themselves"
+    FETCH_FAILED = "transferring: the body broke off for good"
     UPLOAD_CREATED = "creating: the upload is begun"
     PART_UPLOADED = "transferring: the store has a part"
     STORE_FAILED = "creating, transferring: the store failed"
+    STORE_CANNOT = "store copying, transferring: the store does not copy from there"
     STOPPED = "stopping: an answer came"
-    WRITTEN = "putting, completing: the store has the object"
-    WRITE_UNKNOWN = "putting, completing: the store may have the object"
+    WRITTEN = "putting, store copying, completing: the store has the object"
+    WRITE_UNKNOWN = "putting, store copying, completing: the store may have the object"
     WRITE_FAILED = "putting, completing: the store refused the object"
     VERIFIED = "verifying: it is there, and right"
     VERIFY_WRONG = "verifying: it is there, and wrong"
@@ -92,6 +103,7 @@ class Row(enum.Enum):
     VERIFY_MISSING = "verifying: it is not there"
     VERIFY_FAILED = "verifying: denied or unavailable"
     PUBLISHED = "publishing: written"
+    TAGGED = "tagging: done, or not to be done"
     PUBLISH_REFUSED = "publishing: this worker is not the holder any more"
     PUBLISH_FAILED = "publishing: cache unavailable"
     CLEANED = "aborting, deleting: done"
@@ -105,6 +117,7 @@ class Row(enum.Enum):
     LEASE_LOST = "any: the lease is lost"
     OVERDUE = "any: the copy takes too long"
     DRAINED = "any: this process is to stop"
+    HANDED_OVER = "any: the queue will not hide the job for much longer"
     IGNORED = "any: an answer that nobody waits for any more"
 
     @property
@@ -158,14 +171,22 @@ class State:
     wanted: bool = False  # whether somebody was waiting for the copy when it was acquired
     epoch: str = ""
     length: int | None = None
+    ranges: bool = False  # whether parts may be asked for by themselves
+    store_can: bool = False  # whether the store may be able to copy from the source by itself
+    lasting: bool = False  # whether another worker can go on with the upload
+    part_bytes: int = 0  # how long each part is but the last; 0: as the plan has it, part by part
     upload_id: str = ""
     written: bool = False  # whether an object may stand under the copy's key
-    fetching: bool = False
-    parts: int = 0  # how many were fetched
-    uploading: frozenset[int] = frozenset()
+    fetching: Parts = NONE
+    fetched: Parts = NONE
+    uploading: Parts = NONE
+    setbacks: int = 0  # fetches in a row that brought nothing
     ended: bool = False
     size: int = 0
     sha256: str = ""
+    ranges_fail: bool = False  # whether the origin was found not to give parts by themselves
+    store_fails: bool = False  # whether the store was found not to copy from there
+    anew: bool = False  # whether the copy is to be begun once more, without what was found to fail
     stop: Stop | None = None
     fault: Reason | None = None
     detail: str = ""
@@ -193,12 +214,40 @@ class State:
     def noted(self, event: PartFetched | FetchFailed | PartUploaded | StoreFailed) -> State:
         """The same, with what an answer says of what is still under way."""
         match event:
-            case PartFetched(number, _, total_bytes, ended, _, sha256):
-                return replace(self, fetching=False, parts=number, size=total_bytes, ended=ended, sha256=sha256)
-            case FetchFailed():
-                return replace(self, fetching=False)
+            case PartFetched(number, size, total_bytes, ended, _, sha256):
+                fetched = self.fetched.adding(number) if size or number == 1 else self.fetched
+                fetching = self.fetching.without(number)
+                noted = replace(self, fetching=fetching, fetched=fetched, size=total_bytes, setbacks=0)
+                return replace(noted, ended=ended, sha256=sha256)
+            case FetchFailed(number=number, advanced=advanced):
+                return replace(
+                    self, fetching=self.fetching.without(number), setbacks=0 if advanced else self.setbacks + 1
+                )
         number = event.number if isinstance(event, PartUploaded) else event.part
-        return replace(self, uploading=self.uploading - {number})
+        return replace(self, uploading=self.uploading.without(number))
+
+    def opened(self, event: OriginOpened) -> State:
+        """The same, with what the origin said of the object."""
+        ranges, store_can = event.ranges and not self.ranges_fail, event.store_can and not self.store_fails
+        lasting = ranges and event.combinable and not store_can
+        return replace(self, length=event.length, ranges=ranges, store_can=store_can, lasting=lasting)
+
+    def begun_anew(self) -> State:
+        """The same, before anything of the object was opened."""
+        begun = replace(self, anew=False, fault=None, detail="", length=None, part_bytes=0, fetched=NONE)
+        return replace(begun, setbacks=0, ended=False, size=0, sha256="")
+
+    def part_at(self, number: int) -> tuple[int, int]:
+        """Where the part of that number begins in the object, and how long it is at most."""
+        if not self.part_bytes or self.length is None:
+            return self.size, self.rules.plan.size_of_part(number, self.length)
+        first_byte = (number - 1) * self.part_bytes
+        return first_byte, min(self.part_bytes, self.length - first_byte)
+
+    @property
+    def part_count(self) -> int | None:
+        """How many parts there will be, where that is known."""
+        return None if not self.part_bytes or self.length is None else max(1, -(-self.length // self.part_bytes))
 
     def queued(self) -> Draft:
         """The entry that says that the job lies in the queue again."""

@@ -58,6 +58,7 @@ class Entry:
     retry_at_s: float | None = None
     copy_id: str = ""
     bytes_done: int | None = None
+    bytes_adopted: int | None = None  # of these, what an earlier worker had done
     bytes_total: int | None = None
 
     def pending(self, holder: Holder) -> bool:
@@ -112,6 +113,7 @@ def from_fields(stored: Mapping[str, str]) -> Entry | None:
             retry_at_s=_optional_number(stored.get("retry_at")),
             copy_id=_token(stored["copy_id"]) if "copy_id" in stored else "",
             bytes_done=_count(stored.get("bytes_done")),
+            bytes_adopted=_count(stored.get("bytes_adopted")),
             bytes_total=_count(stored.get("bytes_total")),
         )
     except (KeyError, ValueError):

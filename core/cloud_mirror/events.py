@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from cloud_mirror.entry import Entry
+from cloud_mirror.plan import Parts
 from cloud_mirror.reason import Reason
 
 
@@ -217,25 +218,55 @@ class CopyOverdue:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOverDue:
+    """The queue will not keep the job hidden for much longer, however often it is asked to."""
+
+
+@dataclass(frozen=True, slots=True)
 class OriginOpened:
-    """The origin answered 200; `length` in bytes, or None where it does not say."""
+    """The origin answered 200; `length` in bytes, or None where it does not say.
+
+    `ranges`: any part can be asked for by itself, under a strong validator, and belongs to these very bytes.
+    `combinable`: no digest was given that only all the bytes in their order can be held to. `store_can`: the source is
+    an object of a bucket that the pool's own store may be able to read, and what it would copy can be held to this
+    answer.
+    """
 
     length: int | None
     etag: str
     delimited: bool  # whether the end of the body is marked, by length or by chunks
+    ranges: bool = False
+    combinable: bool = True
+    store_can: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class OriginClosed:
-    """The origin's body is given up."""
+    """What was open at the origin is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadFound:
+    """An earlier worker's upload is this one's now: its name, its copy id, its parts' size, and those it has."""
+
+    upload_id: str = field(repr=False)
+    copy_id: str
+    part_bytes: int
+    parts: Parts
+    size: int  # of these parts, in bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UploadNotFound:
+    """There is no upload to go on with, or it cannot be told."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartFetched:
-    """A part is in memory; `total_bytes` counts the body so far.
+    """A part is in memory; `total_bytes` counts the body so far, with what an earlier worker had done of it.
 
     With `ended`, the body is whole; `fault` then says what is wrong with it (its length, a digest), if anything.
-    `sha256` (hex) is the whole body's, where it ended.
+    `sha256` (hex) is the whole body's, where it ended and this worker has seen all of it.
     """
 
     number: int
@@ -248,10 +279,16 @@ class PartFetched:
 
 @dataclass(frozen=True, slots=True)
 class FetchFailed:
-    """The body broke off or stalled."""
+    """A part could not be read, or not to its end. `advanced`: some more of it came before that.
+
+    `apart`: what the origin gives now does not fit to what it gave before, or it gives no parts by themselves.
+    """
 
     reason: Reason
     detail: str = ""
+    number: int = 0
+    advanced: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +336,11 @@ class CopyDiffers:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyTagged:
+    """The copy has its tags, or goes without."""
+
+
+@dataclass(frozen=True, slots=True)
 class EpochRead:
     """The URL's current epoch."""
 
@@ -322,6 +364,7 @@ CopyEvent: TypeAlias = (
     | LeaseAcquired
     | LeaseDenied
     | LeaseLost
+    | HandOverDue
     | CopyOverdue
     | DrainBegun
     | CopyFound
@@ -330,6 +373,8 @@ CopyEvent: TypeAlias = (
     | OriginOpened
     | OriginDeclined
     | OriginClosed
+    | UploadFound
+    | UploadNotFound
     | PartFetched
     | FetchFailed
     | UploadCreated
@@ -338,6 +383,7 @@ CopyEvent: TypeAlias = (
     | StoreFailed
     | CopyVerified
     | CopyDiffers
+    | CopyTagged
     | EpochRead
     | CleanedUp
     | EntryWritten

@@ -35,6 +35,11 @@ def renewal_key(pool: str, url: str) -> str:
     return entry_key(pool, url) + ":renewal"
 
 
+def upload_key(pool: str, url: str) -> str:
+    """The Redis key of the note that says which upload of the URL another worker may go on with."""
+    return entry_key(pool, url) + ":upload"
+
+
 def channel(pool: str) -> str:
     """The Redis channel on which a pool's changes are published; a message is the entry's key."""
     return f"cloud-mirror:1:{pool}:changes"

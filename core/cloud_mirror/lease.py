@@ -12,16 +12,20 @@ Rules.
  3. The job's visibility saves work and decides nothing: that it could not be extended is not a loss.
  4. A copy that takes longer than `max_copy_s` is told so once, at the next renewal. The lease is kept all the same:
     what the copy has begun is cleaned up under it.
+ 5. A queue hides a job for a bounded time in all. Before that is over the copy is told, once, to hand its job on.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from cloud_mirror.actions import Slot
-from cloud_mirror.events import CacheFailed, CopyOverdue, EntryRefused, LeaseLost
+from cloud_mirror.events import CacheFailed, CopyOverdue, EntryRefused, HandOverDue, LeaseLost
+
+LONGEST_HIDDEN_S: Final = 41_400.0
+"""SQS hides a message for 12 hours in all from its receipt; half an hour is left for handing it on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class ExtendVisibility:
 class Report:
     """Tell the copy machine of it. Answer: `Reported`."""
 
-    event: LeaseLost | CopyOverdue
+    event: LeaseLost | HandOverDue | CopyOverdue
 
 
 LeaseAction: TypeAlias = WaitForTick | RenewLease | ExtendVisibility | Report
@@ -126,6 +130,7 @@ class State:
     left_s: float = 0.0  # of the lease, when it was last looked at
     began_at_s: float = 0.0
     overdue: bool = False  # whether it was told that the copy takes too long
+    handed_over: bool = False  # whether it was told to hand its job on
 
     @property
     def tick_s(self) -> float:
@@ -145,6 +150,8 @@ def step(state: State, event: LeaseEvent) -> tuple[State, tuple[LeaseAction, ...
             state = replace(state, left_s=left_s)
             if now_s - state.began_at_s >= state.max_copy_s and not state.overdue:
                 return replace(state, phase=Phase.REPORTING, overdue=True), (Report(CopyOverdue()),)
+            if now_s - state.began_at_s >= LONGEST_HIDDEN_S and not state.handed_over:
+                return replace(state, phase=Phase.REPORTING, handed_over=True), (Report(HandOverDue()),)
             return _renew(state)
         case Phase.REPORTING, Reported():
             return _renew(state)

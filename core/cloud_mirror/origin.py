@@ -23,6 +23,8 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _DIGITS: Final = re.compile(r"[0-9]{1,18}\Z", re.ASCII)
 _WHOLE: Final = re.compile(r"bytes [0-9]{1,18}-[0-9]{1,18}/([0-9]{1,18})\Z", re.ASCII | re.IGNORECASE)
 """Content-Range of a part (RFC 9110, 14.4), where it gives the whole length."""
+_STRONG: Final = re.compile(r'"[!#-~]*"\Z')
+"""A strong entity tag (RFC 9110, 8.8.3) that is safe in a header."""
 
 
 class Asking(enum.Enum):
@@ -31,6 +33,7 @@ class Asking(enum.Enum):
     HEAD = "head"
     FIRST_BYTE = "first byte"
     GET = "get"
+    RANGE = "range"  # a part of what a GET gave before
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ def judge(hop: Hop, status: int, headers: Headers, policy: SourcePolicy, rules: 
             return _approve(status, headers, policy)
         case Asking.GET if status == 200:
             return Approve()
+        case Asking.RANGE if status in (200, 206, 412, 416):
+            return Approve()
     return Decline(_reason(status), status, retry_after_s(headers))
 
 
@@ -136,6 +141,34 @@ def _reason(status: int) -> Reason:
     if 400 <= status < 500:
         return Reason.ORIGIN_REFUSED
     return Reason.ORIGIN_ERROR if 500 <= status < 600 else Reason.ORIGIN_REPLY
+
+
+def is_part(status: int, headers: Headers, etag: str, first_byte: int, last_byte: int, length: int) -> bool:
+    """Whether a reply has `first_byte` to `last_byte` of the object of `length` bytes that had this strong `etag`.
+
+    If-Match was sent, but not every server heeds it: the validator in the reply must be the same (RFC 9110, 15.3.7),
+    and so must the range and the whole length (RFC 9110, 14.4).
+    """
+    span = f"bytes {first_byte}-{last_byte}/{length}"
+    if status != 206 or first(headers, "etag") != etag or (first(headers, "content-range") or "").strip() != span:
+        return False
+    try:
+        return content_length(headers) in (None, last_byte - first_byte + 1)
+    except LengthError:
+        return False
+
+
+def gives_ranges(headers: Headers) -> bool:
+    """Whether a 200 promises that its parts can be asked for by themselves, and that they fit together.
+
+    That takes `Accept-Ranges: bytes` (RFC 9110, 14.3), a strong validator (8.8.3) and the whole length.
+    """
+    units = {unit.strip().lower() for name, line in headers if name == "accept-ranges" for unit in line.split(",")}
+    try:
+        length = content_length(headers)
+    except LengthError:
+        return False
+    return "bytes" in units and bool(_STRONG.match(first(headers, "etag") or "")) and length is not None
 
 
 def first(headers: Headers, name: str) -> str | None:

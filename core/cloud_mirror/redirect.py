@@ -226,9 +226,10 @@ def _on_pending(state: State, read: EntryRead, entry: Entry) -> Transition:
 
 def _time_left_s(entry: Entry, since_s: float) -> float | None:
     """How long the copy will still take at the rate it has had so far, where that can be told."""
-    if not entry.bytes_done or not entry.bytes_total:
+    made = (entry.bytes_done or 0) - (entry.bytes_adopted or 0)
+    if entry.bytes_done is None or entry.bytes_total is None or made <= 0:
         return None
-    return since_s * (entry.bytes_total - entry.bytes_done) / entry.bytes_done
+    return since_s * (entry.bytes_total - entry.bytes_done) / made
 
 
 def _on_probe(state: State, event: CopyFound | CopyNotFound | ProbeFailed) -> Transition:

@@ -10,8 +10,9 @@ import base64
 import binascii
 import hashlib
 import io
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -21,8 +22,8 @@ from cloud_mirror.actions import Slot
 from cloud_mirror.events import OriginOpened
 from cloud_mirror.origin import Headers, first
 from cloud_mirror.reason import Reason
-from cloud_mirror.wire.checksums import Crc32c, Crc64Nvme, Digest
-from cloud_mirror.wire.storage import ObjectAttributes
+from cloud_mirror.wire.checksums import Crc32c, Crc64Nvme, Digest, combine_parts
+from cloud_mirror.wire.storage import BucketObject, ObjectAttributes, PartReceipt
 
 MAX_METADATA_BYTES: Final = 1900
 """S3 takes 2 KB of user metadata, names and values together."""
@@ -60,7 +61,10 @@ _HASHES: Final[dict[str, Callable[[], _Hash]]] = {
 
 
 class Part:
-    """A part being read, sent or done. `feed` takes what fits, digests it, and keeps the rest aside."""
+    """A part being read, sent or done. `feed` takes what fits, digests it, and keeps the rest aside.
+
+    `digests`: those of the whole object, where it is this part's turn; otherwise its bytes are left to be `digested`.
+    """
 
     def __init__(self, number: int, at_most_bytes: int, digests: tuple[_Hash, ...] = ()) -> None:
         self.number = number
@@ -69,7 +73,8 @@ class Part:
         self._held = io.BytesIO()
         self.rest = b""
         self.data = b""
-        self.etag = ""
+        self.sealed = False
+        self.digested = bool(digests)
         self._crc = Crc64Nvme()
         self._digests = digests
 
@@ -98,6 +103,7 @@ class Part:
 
     def seal(self) -> bytes:
         """Nothing more comes: its bytes become `data`, without a second copy of them. What it had no room for."""
+        self.sealed = True
         self.data = self._held.getvalue()  # the buffer itself, which the stream then lets go of
         self._held.close()
         rest, self.rest = self.rest, b""
@@ -118,6 +124,10 @@ class Cargo:
 
     `acquiring_s` is the monotonic time from just before the lease was asked for, from which it is counted;
     `acknowledged` says that the job was to be deleted: it neither comes again nor is given back.
+
+    The body that was opened first is the *stream*: it gives the parts one after the other. A part may also be asked for
+    by its range, with a body of its own. Digests of the whole take the parts in their order: what came out of turn is
+    digested when its turn comes, and held until then.
     """
 
     def __init__(self, url: str, receipt: str) -> None:
@@ -126,50 +136,85 @@ class Cargo:
         self.lease: Lease | None = None
         self.acquiring_s = 0.0
         self.acknowledged = False
-        self.body: int | None = None
-        self.headers: Headers = ()
-        self.etag = ""
-        self.length: int | None = None
-        self.total_bytes = 0
-        self.parts: dict[int, Part] = {}
-        self._rest = b""
-        self._sha256 = hashlib.sha256()
-        self._promised: list[tuple[_Hash, bytes]] = []
+        self.told_s = -math.inf  # when the entry was last told how far the copy is, by the monotonic clock
+        self._begin(None, (), None, "")
 
-    def load(self, body: int, headers: Headers, opened: OriginOpened) -> None:
-        """Begin with a body that was just opened; forget what was read of another."""
-        self.body, self.headers, self.etag, self.length = body, headers, opened.etag, opened.length
-        self.total_bytes, self.parts, self._rest = 0, {}, b""
+    def _begin(self, stream: int | None, headers: Headers, length: int | None, etag: str) -> None:
+        self.bodies: set[int] = set() if stream is None else {stream}
+        self.stream = stream
+        self.streaming = False  # whether it is being read
+        self.next_streamed = 1  # the part that it gives next
+        self.closing = False
+        self.noted = False  # whether other workers were told of the upload
+        self.source: BucketObject | None = None  # what the source URL names in a bucket, if it does
+        self.copied = False  # whether the store copied the bytes by itself: nobody here has seen them
+        self.headers, self.etag, self.length = headers, etag, length
+        self.total_bytes = self.adopted_bytes = self.stored_bytes = 0
+        self.parts: dict[int, Part] = {}
+        self.receipts: dict[int, PartReceipt] = {}
+        self._rest = b""
+        self._turn = 1  # the part whose bytes the digests of the whole take next; 0: they have missed some
         self._sha256 = hashlib.sha256()
         self._promised = [(_HASHES[name](), value) for name, value in promised_digests(headers) if name in _HASHES]
 
+    def load(self, body: int, headers: Headers, opened: OriginOpened) -> None:
+        """Begin with a body that was just opened; forget what was read of another."""
+        self._begin(body, headers, opened.length, opened.etag)
+
     @property
-    def open_body(self) -> int:
-        """The shell's name for the body."""
-        if self.body is None:
-            raise AssertionError("no body has been opened")
-        return self.body
+    def open_stream(self) -> int:
+        """The shell's name for the stream."""
+        assert self.stream is not None, "the stream is open"
+        return self.stream
+
+    def streams(self, number: int) -> bool:
+        """Whether the part comes out of the stream."""
+        return self.stream is not None and number == self.next_streamed
+
+    def adopt(self, parts: Iterable[PartReceipt]) -> None:
+        """Go on with an upload that has these parts already. Nobody here has seen their bytes: no digest takes them."""
+        self.receipts = {part.number: part for part in parts}
+        self.total_bytes = self.adopted_bytes = self.stored_bytes = sum(part.size for part in self.receipts.values())
+        self._turn = 0 if self.receipts else 1
+        if 1 in self.receipts:
+            self.next_streamed = 0
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of all bytes so far, in hex."""
-        return self._sha256.hexdigest()
+        """The SHA-256 of all bytes so far, in hex; "" where not all of them were seen."""
+        return self._sha256.hexdigest() if self._turn else ""
 
     def begin_part(self, number: int, at_most_bytes: int) -> Part:
-        """A part to be fed; what the one before it had no room for comes first."""
-        part = Part(number, at_most_bytes, (self._sha256, *(running for running, _ in self._promised)))
-        rest, self._rest = self._rest, b""
-        if rest:
-            part.feed(rest)
-        self.parts[number] = part
+        """A part to be fed, or the one that was begun already; what the part before had no room for comes first."""
+        part = self.parts.get(number)
+        if part is None:
+            part = self.parts[number] = Part(number, at_most_bytes, self._digests if number == self._turn else ())
+            if number == self.next_streamed and self._rest:
+                rest, self._rest = self._rest, b""
+                part.feed(rest)
         return part
 
     def end_part(self, part: Part) -> None:
         """The part is full, or the body is at its end."""
-        self._rest = part.seal()
+        rest = part.seal()
+        if part.number == self.next_streamed:
+            self.next_streamed, self._rest = part.number + 1, rest
         self.total_bytes += part.size
+        self._take_turns()
         if part.size == 0 and part.number > 1:
             self.forget_part(part.number)
+
+    def _take_turns(self) -> None:
+        """Let the digests of the whole take what has come, in its order."""
+        while (part := self.parts.get(self._turn)) is not None and part.sealed:
+            for digest in () if part.digested else self._digests:
+                digest.update(part.data)
+            self._turn += 1
+            self._let_go(part)
+
+    @property
+    def _digests(self) -> tuple[_Hash, ...]:
+        return (self._sha256, *(running for running, _ in self._promised))
 
     @property
     def whole(self) -> bool:
@@ -177,26 +222,71 @@ class Cargo:
         return self.total_bytes == self.length and not self._rest
 
     def stow_part(self, number: int, etag: str) -> None:
-        """The store has the part: keep what is known of it, not its bytes."""
-        self.parts[number].etag = etag
-        self.parts[number].data = b""
+        """The store has the part: keep what is known of it, and its bytes only until they are digested."""
+        part = self.parts[number]
+        self.receipts[number] = PartReceipt(number, etag, part.size, part.crc64nvme)
+        self.stored_bytes += part.size
+        self._let_go(part)
+
+    def _let_go(self, part: Part) -> None:
+        """Forget the part's bytes once they are stored and digested."""
+        if part.number in self.receipts and not 0 < self._turn <= part.number:
+            part.data = b""
 
     def forget_part(self, number: int) -> None:
         """The part will not be sent."""
         self.parts.pop(number, None)
 
+    @property
+    def bucket_object(self) -> BucketObject:
+        """What the source URL names in a bucket."""
+        assert self.source is not None, "the store copies only from a bucket"
+        return self.source
+
+    def note_copied(self, part: PartReceipt) -> None:
+        """The store has copied a part by itself."""
+        self.copied = True
+        self.receipts[part.number] = part
+        self.total_bytes += part.size
+        self.stored_bytes += part.size
+
+    def assume_whole(self) -> None:
+        """The store was told to copy all of it by itself."""
+        self.copied = True
+        self.total_bytes = self.stored_bytes = self.length or 0
+
+    @property
+    def crc64nvme(self) -> str:
+        """The whole object's CRC64NVME, in base64, of its parts'; "" where one of them is not known.
+
+        Where the store copied the bytes, what the origin gave of it, if it did.
+        """
+        if self.copied:
+            promised = dict(promised_digests(self.headers)).get("crc64nvme")
+            return "" if promised is None else base64.b64encode(promised).decode("ascii")
+        receipts = [self.receipts[number] for number in sorted(self.receipts)]
+        if not all(each.crc for each in receipts):
+            return ""
+        return combine_parts((each.crc, each.size) for each in receipts)
+
+    @property
+    def combinable(self) -> bool:
+        """Whether every digest that the origin gave comes of the parts' own: nobody need have seen all the bytes."""
+        return all(name == "crc64nvme" for name, _ in promised_digests(self.headers) if name in _HASHES)
+
     def fault(self) -> Reason | None:
         """What is wrong with the whole body, if anything."""
         if self.length is not None and self.length != self.total_bytes:
             return Reason.LENGTH_MISMATCH
-        if any(running.digest() != value for running, value in self._promised):
+        if self._turn and any(running.digest() != value for running, value in self._promised):
             return Reason.CHECKSUM_MISMATCH
         return None
 
     def progress(self) -> tuple[tuple[str, str], ...]:
         """How far the copy is, as fields of its entry: what the store has of it."""
-        done = sum(part.size for part in self.parts.values() if part.etag)
-        pairs = [("bytes_done", str(done))]
+        pairs = [("bytes_done", str(self.stored_bytes))]
+        if self.adopted_bytes:
+            pairs.append(("bytes_adopted", str(self.adopted_bytes)))
         if self.length is not None:
             pairs.append(("bytes_total", str(self.length)))
         return tuple(pairs)
@@ -233,8 +323,11 @@ def _note(found: list[tuple[str, bytes]], algorithm: str, value: str) -> None:
         found.append((algorithm, digest))
 
 
-def attributes_of(cargo: Cargo, copy_id: str, now: datetime) -> ObjectAttributes:
-    """What is kept with a copy: how to read it, and where it is from. Anyone may read the metadata."""
+def attributes_of(cargo: Cargo, copy_id: str, now: datetime, sha256: str = "") -> ObjectAttributes:
+    """What is kept with a copy: how to read it, and where it is from. Anyone may read the metadata.
+
+    `sha256`: of all the bytes, where it is known before they are sent; it becomes a tag.
+    """
     encoding = _header(cargo, "content-encoding")
     metadata = [
         ("url-sha256", keys.url_sha256(cargo.url)),
@@ -253,7 +346,13 @@ def attributes_of(cargo: Cargo, copy_id: str, now: datetime) -> ObjectAttributes
         content_disposition=_header(cargo, "content-disposition"),
         content_language=_header(cargo, "content-language"),
         metadata=tuple(metadata),
+        tags=tags_of(sha256),
     )
+
+
+def tags_of(sha256: str) -> tuple[tuple[str, str], ...]:
+    """The copy's tags: the SHA-256 of its bytes in hex, where it is known."""
+    return (("sha256", sha256),) if sha256 else ()
 
 
 def _header(cargo: Cargo, name: str) -> str:

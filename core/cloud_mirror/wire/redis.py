@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 
 from cloud_mirror.actions import Draft
-from cloud_mirror.entry import Entry, from_fields, to_fields
+from cloud_mirror.entry import ENTRY_VERSION, Entry, from_fields, to_fields
 from cloud_mirror.wire.calls import Procedure, RedisCommand, RedisRefusal, RedisReply, TransportFailure
 
 SCRIPT: Final = resources.files(__package__).joinpath("entry.lua").read_text("utf-8")
@@ -29,14 +30,19 @@ _TIME: Final = re.compile(rb"[0-9]{1,12}\.[0-9]{1,9}\Z")
 class Found:
     """What the script answered: whether it did as asked, and the entry as it was before.
 
-    `redis_time_s` and `life_left_s` are in seconds; `garbage` is what is there and is no entry: fields and values.
+    `redis_time_s` and `life_left_s` are in seconds; `fields` is what is there, as it came: names and values in turn.
     """
 
     done: bool
     redis_time_s: float
     life_left_s: float
     entry: Entry | None
-    garbage: tuple[bytes, ...]
+    fields: tuple[bytes, ...]
+
+    @property
+    def garbage(self) -> tuple[bytes, ...]:
+        """What is there and is no entry."""
+        return self.fields if self.entry is None else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,12 @@ def write(key: str, target: str, change: Change, draft: Draft, *, fresh: bool = 
     return run((key, target), ("write" if fresh else "touch", *_condition(change, draft.life_s), *words))
 
 
+def note(key: str, token: str, fields: tuple[tuple[str, str], ...], life_s: float) -> Procedure[Found | Unavailable]:
+    """Write something beside an entry that only `token` can add to (`touch`): it looks like one to the script."""
+    words = [word for pair in (("v", ENTRY_VERSION), ("status", "pending"), ("token", token), *fields) for word in pair]
+    return run((key, key), ("write", *_condition(Change("any"), life_s), *words))
+
+
 def touch(
     key: str, change: Change, life_s: float, fields: tuple[tuple[str, str], ...] = ()
 ) -> Procedure[Found | Unavailable]:
@@ -146,6 +158,9 @@ def _read_reply(value: object) -> Found | Unavailable:
             texts = [word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word) for word in rest]
             fields = dict(zip(texts[::2], texts[1::2], strict=True))
             entry = from_fields(fields)
-            garbage = tuple(word for word in rest if isinstance(word, bytes)) if entry is None else ()
-            return Found(done == 1, float(now), max(0, life_ms) / 1000, entry, garbage)
+            return Found(done == 1, float(now), max(0, life_ms) / 1000, entry, tuple(_bytes(rest)))
     return Unavailable("the script's reply makes no sense", sent=True)
+
+
+def _bytes(words: list[object]) -> Iterator[bytes]:
+    return (word for word in words if isinstance(word, bytes))

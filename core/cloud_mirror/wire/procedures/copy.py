@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+from typing import Final, TypeAlias
+
 from cloud_mirror import keys
 from cloud_mirror.actions import (
     AbortUpload,
@@ -10,18 +14,23 @@ from cloud_mirror.actions import (
     CloseOrigin,
     CompleteUpload,
     CopyAction,
+    CopyObject,
+    CopyPart,
     CreateUpload,
     DeferJob,
     DeleteCopy,
     DropEntry,
     DropServed,
     FetchPart,
+    FindUpload,
+    KeepLease,
     OpenOrigin,
     ProbeCopy,
     PutCopy,
     ReadEntry,
     ReadEpoch,
     ReturnJob,
+    TagCopy,
     UploadPart,
     VerifyCopy,
     WriteEntry,
@@ -31,13 +40,9 @@ from cloud_mirror.events import (
     CopyDiffers,
     CopyEvent,
     CopyNotFound,
+    CopyTagged,
     CopyVerified,
     CopyWritten,
-    FetchFailed,
-    OriginClosed,
-    OriginDeclined,
-    OriginOpened,
-    PartFetched,
     PartUploaded,
     ProbeFailed,
     StoreFailed,
@@ -46,21 +51,26 @@ from cloud_mirror.events import (
 from cloud_mirror.message import Job, to_body
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.asking import Answered, Failed, ask
-from cloud_mirror.wire.calls import (
-    CloseBody,
-    FailureKind,
-    GetMonotonicTime,
-    GetSigningMaterial,
-    Procedure,
-    ReadBody,
-    SigningMaterial,
-    TransportFailure,
-)
-from cloud_mirror.wire.cargo import Cargo, attributes_of
-from cloud_mirror.wire.checksums import combine_parts
-from cloud_mirror.wire.procedures import cache, jobs, origin, store
+from cloud_mirror.wire.calls import GetMonotonicTime, GetSigningMaterial, Procedure, SigningMaterial
+from cloud_mirror.wire.cargo import Cargo, attributes_of, tags_of
+from cloud_mirror.wire.procedures import cache, fetch, jobs, store, uploads
 from cloud_mirror.wire.services import PoolServices
-from cloud_mirror.wire.storage import ObjectAttributes, PartReceipt
+from cloud_mirror.wire.storage import FaultKind, ObjectAttributes
+
+PROGRESS_S: Final = 1.0
+"""How often at most the entry is told how far the copy is."""
+
+StoreAction: TypeAlias = (
+    PutCopy
+    | CopyObject
+    | CreateUpload
+    | UploadPart
+    | CopyPart
+    | CompleteUpload
+    | AbortUpload
+    | TagCopy
+    | VerifyCopy
+)
 
 
 def perform(services: PoolServices, cargo: Cargo, action: CopyAction) -> Procedure[CopyEvent]:
@@ -85,13 +95,13 @@ def perform(services: PoolServices, cargo: Cargo, action: CopyAction) -> Procedu
         case DeleteCopy(epoch):
             return (yield from store.delete_copy(services, url, epoch))
         case OpenOrigin():
-            return (yield from _open(services, cargo))
+            return (yield from fetch.open_object(services, cargo))
         case CloseOrigin():
-            return (yield from _close(cargo))
-        case FetchPart(number, at_most_bytes):
-            return (yield from _fetch(services, cargo, number, at_most_bytes))
-        case PutCopy() | CreateUpload() | UploadPart() | CompleteUpload() | AbortUpload() | VerifyCopy():
-            return (yield from _write(services, cargo, action))
+            return (yield from fetch.close(cargo))
+        case FindUpload(epoch):
+            return (yield from uploads.find_upload(services, cargo, epoch))
+        case FetchPart():
+            return (yield from fetch.fetch_part(services, cargo, action))
         case Acknowledge():
             cargo.acknowledged = True
             return (yield from jobs.acknowledge(services, cargo.receipt))
@@ -100,77 +110,51 @@ def perform(services: PoolServices, cargo: Cargo, action: CopyAction) -> Procedu
         case ReturnJob(epoch, for_s):
             body = to_body(Job(services.pool.name, url, epoch))
             return (yield from jobs.give_back(services, cargo.receipt, body, for_s))
-        case _:
+        case KeepLease():
             raise AssertionError("a lease is kept beside the copy, by a machine of its own")
+        case _:
+            return (yield from _write(services, cargo, action))
 
 
-def _open(services: PoolServices, cargo: Cargo) -> Procedure[OriginOpened | OriginDeclined]:
-    outcome = yield from origin.open_origin(services, cargo.url)
-    if isinstance(outcome, OriginDeclined):
-        return outcome
-    cargo.load(outcome.body, outcome.headers, outcome.opened)
-    return outcome.opened
-
-
-def _close(cargo: Cargo) -> Procedure[OriginClosed]:
-    if cargo.body is not None:
-        yield CloseBody(cargo.body)
-    return OriginClosed()
-
-
-def _fetch(
-    services: PoolServices, cargo: Cargo, number: int, at_most_bytes: int
-) -> Procedure[PartFetched | FetchFailed]:
-    """Read one part into memory. The body's last part is judged: length, and every digest that the origin gave."""
-    part = cargo.begin_part(number, at_most_bytes)
-    ended = False
-    if not part.full:
-        reply = yield ReadBody(cargo.open_body, part, services.policy.source.read_timeout_s)
-        if isinstance(reply, TransportFailure):
-            cargo.forget_part(number)
-            reason = Reason.ORIGIN_TIMEOUT if reply.kind is FailureKind.TIMEOUT else Reason.ORIGIN_BROKE_OFF
-            return FetchFailed(reason, f"{reply.kind.value} after {cargo.total_bytes} bytes: {reply.detail}")
-        ended = reply.ended
-    cargo.end_part(part)
-    ended = ended or cargo.whole
-    fault = cargo.fault() if ended else None
-    sha256 = cargo.sha256 if ended else ""
-    return PartFetched(number, part.size, cargo.total_bytes, ended, fault, sha256)
-
-
-def _write(
-    services: PoolServices,
-    cargo: Cargo,
-    action: PutCopy | CreateUpload | UploadPart | CompleteUpload | AbortUpload | VerifyCopy,
-) -> Procedure[CopyEvent]:
+def _write(services: PoolServices, cargo: Cargo, action: StoreAction) -> Procedure[CopyEvent]:
     match action:
         case PutCopy(epoch, copy_id):
             return (yield from _put(services, cargo, epoch, copy_id))
-        case CreateUpload(epoch, copy_id):
-            return (yield from _create(services, cargo, epoch, copy_id))
+        case CopyObject(epoch, copy_id):
+            return (yield from _copy_object(services, cargo, epoch, copy_id))
+        case CreateUpload():
+            return (yield from _create(services, cargo, action))
         case UploadPart():
             return (yield from _upload(services, cargo, action))
+        case CopyPart():
+            return (yield from _copy_part(services, cargo, action))
         case CompleteUpload(epoch, upload_id):
             return (yield from _complete(services, cargo, epoch, upload_id))
         case AbortUpload(epoch, upload_id):
             provider = services.provider
             request = provider.abort_upload_request(keys.object_key(cargo.url, epoch), upload_id)
             yield from ask(provider, request, provider.read_abort_upload, timeout_s=store.WRITE_TIMEOUT_S)
+            yield from uploads.drop_note(services, cargo)
             return CleanedUp()
-        case _:
-            return (yield from _verify(services, cargo, action.epoch, action.copy_id))
+        case TagCopy(epoch, sha256):
+            provider = services.provider
+            request = provider.put_tags_request(keys.object_key(cargo.url, epoch), tags_of(sha256))
+            yield from ask(provider, request, provider.read_put_tags, timeout_s=store.WRITE_TIMEOUT_S)
+            return CopyTagged()
+        case VerifyCopy(epoch, copy_id):
+            return (yield from _verify(services, cargo, epoch, copy_id))
 
 
-def _attributes(cargo: Cargo, copy_id: str) -> Procedure[ObjectAttributes | StoreFailed]:
+def _attributes(cargo: Cargo, copy_id: str, sha256: str = "") -> Procedure[ObjectAttributes | StoreFailed]:
     """What is kept with the copy; the moment of storing is the one that the signature gets."""
     material = yield GetSigningMaterial()
     if not isinstance(material, SigningMaterial):
         return StoreFailed(Reason.STORE_DENIED, material.detail, settled=True)
-    return attributes_of(cargo, copy_id, material.now)
+    return attributes_of(cargo, copy_id, material.now, sha256)
 
 
 def _put(services: PoolServices, cargo: Cargo, epoch: str, copy_id: str) -> Procedure[CopyWritten | StoreFailed]:
-    attributes = yield from _attributes(cargo, copy_id)
+    attributes = yield from _attributes(cargo, copy_id, cargo.sha256)
     if isinstance(attributes, StoreFailed):
         return attributes
     provider, part = services.provider, cargo.parts[1]
@@ -181,27 +165,45 @@ def _put(services: PoolServices, cargo: Cargo, epoch: str, copy_id: str) -> Proc
     return store.failure(outcome) if isinstance(outcome, Failed) else CopyWritten()
 
 
-def _create(services: PoolServices, cargo: Cargo, epoch: str, copy_id: str) -> Procedure[UploadCreated | StoreFailed]:
+def _copy_object(
+    services: PoolServices, cargo: Cargo, epoch: str, copy_id: str
+) -> Procedure[CopyWritten | StoreFailed]:
     attributes = yield from _attributes(cargo, copy_id)
     if isinstance(attributes, StoreFailed):
         return attributes
     provider = services.provider
-    request = provider.create_upload_request(keys.object_key(cargo.url, epoch), attributes)
+    request = provider.copy_object_request(keys.object_key(cargo.url, epoch), cargo.bucket_object, attributes)
+    timeout_s = services.policy.worker.store_timeout_s
+    outcome = yield from ask(provider, request, provider.read_copy_object, timeout_s=timeout_s)
+    cargo.assume_whole()
+    return store.failure(outcome) if isinstance(outcome, Failed) else CopyWritten()
+
+
+def _create(services: PoolServices, cargo: Cargo, action: CreateUpload) -> Procedure[UploadCreated | StoreFailed]:
+    attributes = yield from _attributes(cargo, action.copy_id)
+    if isinstance(attributes, StoreFailed):
+        return attributes
+    provider = services.provider
+    request = provider.create_upload_request(keys.object_key(cargo.url, action.epoch), attributes)
     outcome = yield from ask(provider, request, provider.read_create_upload, timeout_s=store.WRITE_TIMEOUT_S)
-    return store.failure(outcome) if isinstance(outcome, Failed) else UploadCreated(outcome.value)
+    if isinstance(outcome, Failed):
+        return store.failure(outcome)
+    if action.part_bytes:
+        note = uploads.Note(action.epoch, outcome.value, action.copy_id, action.part_bytes)
+        yield from uploads.leave_note(services, cargo, note)
+    return UploadCreated(outcome.value)
 
 
 def _upload(services: PoolServices, cargo: Cargo, action: UploadPart) -> Procedure[PartUploaded | StoreFailed]:
-    """Send a part, then say in the entry how far the copy is, which renews the lease as well."""
+    """Send a part, then say in the entry how far the copy is."""
     number = action.number
+    yield from uploads.note_part(services, cargo, number)
     outcome = yield from _send_part(services, cargo, action)
     if isinstance(outcome, Failed):
         cargo.forget_part(number)
         return store.failure(outcome, number)
     cargo.stow_part(number, outcome.value)
-    lease = cargo.lease
-    if lease is not None:
-        yield from cache.renew(services, cargo.url, lease.token, lease.slot, lease.life_s, cargo.progress())
+    yield from _tell_progress(services, cargo)
     return PartUploaded(number)
 
 
@@ -214,16 +216,39 @@ def _send_part(services: PoolServices, cargo: Cargo, action: UploadPart) -> Proc
     return (yield from ask(provider, request, provider.read_upload_part, timeout_s=timeout_s))
 
 
+def _copy_part(services: PoolServices, cargo: Cargo, action: CopyPart) -> Procedure[PartUploaded | StoreFailed]:
+    provider, number, size = services.provider, action.number, action.last_byte - action.first_byte + 1
+    key, span = keys.object_key(cargo.url, action.epoch), (action.first_byte, action.last_byte)
+    request = provider.copy_part_request(key, action.upload_id, number, cargo.bucket_object, *span)
+    timeout_s = services.policy.worker.store_timeout_s
+    outcome = yield from ask(provider, request, partial(provider.read_copy_part, number, size), timeout_s=timeout_s)
+    if isinstance(outcome, Failed):
+        return store.failure(outcome, number)
+    cargo.note_copied(outcome.value)
+    yield from _tell_progress(services, cargo)
+    return PartUploaded(number)
+
+
+def _tell_progress(services: PoolServices, cargo: Cargo) -> Procedure[None]:
+    """Say in the entry how far the copy is, at most once in `PROGRESS_S`. It renews the lease as well."""
+    now_s, lease = (yield GetMonotonicTime()).now_s, cargo.lease
+    if lease is not None and now_s - cargo.told_s >= PROGRESS_S:
+        cargo.told_s = now_s
+        yield from cache.renew(services, cargo.url, lease.token, lease.slot, lease.life_s, cargo.progress())
+
+
 def _complete(services: PoolServices, cargo: Cargo, epoch: str, upload_id: str) -> Procedure[CopyWritten | StoreFailed]:
-    provider = services.provider
-    receipts = tuple(
-        PartReceipt(number, part.etag, part.size, part.crc64nvme) for number, part in sorted(cargo.parts.items())
-    )
+    """Make the object. An upload that is not there may have been completed by a try whose reply was lost."""
+    provider, receipts = services.provider, tuple(cargo.receipts.values())
     key = keys.object_key(cargo.url, epoch)
-    request = provider.complete_upload_request(key, upload_id, receipts, cargo.total_bytes, _whole_crc(cargo))
+    request = provider.complete_upload_request(key, upload_id, receipts, cargo.total_bytes, cargo.crc64nvme)
     timeout_s = services.policy.worker.store_timeout_s
     outcome = yield from ask(provider, request, provider.read_complete_upload, timeout_s=timeout_s)
-    return store.failure(outcome) if isinstance(outcome, Failed) else CopyWritten()
+    if isinstance(outcome, Failed):
+        failed = store.failure(outcome)
+        return replace(failed, settled=failed.settled and outcome.kind is not FaultKind.NOT_FOUND)
+    yield from uploads.drop_note(services, cargo)
+    return CopyWritten()
 
 
 def _verify(
@@ -239,10 +264,8 @@ def _verify(
         return CopyDiffers(own=False)
     if stored.size != cargo.total_bytes:
         return CopyDiffers(own=True, detail=f"the store has {stored.size} bytes of {cargo.total_bytes}")
-    if stored.crc64nvme and stored.crc64nvme != _whole_crc(cargo):
+    crc = cargo.crc64nvme
+    if stored.crc64nvme and crc and stored.crc64nvme != crc:
         return CopyDiffers(own=True, detail="the store's checksum of the object is another")
     return CopyVerified(store.found_copy(stored))
 
-
-def _whole_crc(cargo: Cargo) -> str:
-    return combine_parts((part.crc64nvme, part.size) for _, part in sorted(cargo.parts.items()))

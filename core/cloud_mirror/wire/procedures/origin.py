@@ -16,6 +16,8 @@ from cloud_mirror.origin import (
     LengthError,
     content_length,
     first,
+    gives_ranges,
+    is_part,
     judge,
 )
 from cloud_mirror.reason import Reason
@@ -89,12 +91,32 @@ def open_origin(services: PoolServices, url: str) -> Procedure[OpenedObject | Or
     except LengthError as error:
         yield CloseBody(reply.body)
         return OriginDeclined(Reason.ORIGIN_REPLY, reply.status, str(error))
-    opened = OriginOpened(length, first(reply.headers, "etag") or "", reply.delimited)
+    etag = first(reply.headers, "etag") or ""
+    opened = OriginOpened(length, etag, reply.delimited, gives_ranges(reply.headers))
     return OpenedObject(reply.body, hop.url, reply.headers, opened)
 
 
+def open_part(
+    services: PoolServices, url: str, etag: str, span: tuple[int, int], length: int
+) -> Procedure[int | OriginDeclined | None]:
+    """Ask for the first to the last byte of `span` of the object of that length which had that strong `etag`.
+
+    The shell's name for its body, not yet read; None where what comes back is something else.
+    """
+    first_byte, last_byte = span
+    asked = (("Range", f"bytes={first_byte}-{last_byte}"), ("If-Match", etag))
+    outcome = yield from _ask_hops(services, Hop(parse_source(url, len(url)), Asking.RANGE), more=asked)
+    if isinstance(outcome, OriginDeclined):
+        return outcome
+    _, reply = outcome
+    if is_part(reply.status, reply.headers, etag, first_byte, last_byte, length):
+        return reply.body
+    yield CloseBody(reply.body)
+    return None
+
+
 def _ask_hops(
-    services: PoolServices, hop: Hop, by_s: float | None = None
+    services: PoolServices, hop: Hop, by_s: float | None = None, more: Headers = ()
 ) -> Procedure[tuple[Hop, BodyOpened] | OriginDeclined]:
     """Follow the origin's redirects until it gives the object or a reason why not; nothing goes to a forbidden hop."""
     policy = services.policy.source
@@ -107,7 +129,7 @@ def _ask_hops(
             detail = f"{hop.url.host}: no time is left after {hop.redirects} redirects"
             return OriginDeclined(Reason.ORIGIN_TIMEOUT, None, detail)
         timeout_s, connect_timeout_s = min(policy.read_timeout_s, left_s), min(policy.connect_timeout_s, left_s)
-        reply = yield OpenBody(_request(hop), Route.ORIGIN, timeout_s, connect_timeout_s)
+        reply = yield OpenBody(_request(hop, more), Route.ORIGIN, timeout_s, connect_timeout_s)
         if isinstance(reply, TransportFailure):
             return OriginDeclined(reason_of(reply), None, f"{hop.url.host}: {reply.kind.value}: {reply.detail}")
         verdict = judge(hop, reply.status, reply.headers, policy, services.rules)
@@ -116,7 +138,7 @@ def _ask_hops(
         yield CloseBody(reply.body)
         match verdict:
             case Follow(url):
-                asking = Asking.GET if hop.asking is Asking.GET else Asking.HEAD
+                asking = Asking.HEAD if hop.asking is Asking.FIRST_BYTE else hop.asking
                 hop = Hop(url, asking, hop.redirects + 1)
             case Confirm():
                 hop = Hop(hop.url, Asking.FIRST_BYTE, hop.redirects)
@@ -125,12 +147,13 @@ def _ask_hops(
                 return OriginDeclined(verdict.reason, verdict.status, detail, verdict.retry_after_s)
 
 
-def _request(hop: Hop) -> HttpRequest:
+def _request(hop: Hop, more: Headers) -> HttpRequest:
     headers = [
         ("Host", hop.url.host_header),
         ("User-Agent", USER_AGENT),
         ("Accept", "*/*"),
         ("Accept-Encoding", "identity"),
+        *more,
     ]
     if hop.asking is Asking.FIRST_BYTE:
         headers.append(("Range", "bytes=0-0"))

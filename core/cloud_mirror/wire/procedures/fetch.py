@@ -1,0 +1,121 @@
+"""The origin's bytes: opening the object, and reading its parts, out of the one stream or each by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from cloud_mirror.actions import FetchPart
+from cloud_mirror.events import FetchFailed, OriginClosed, OriginDeclined, OriginOpened, PartFetched
+from cloud_mirror.reason import Reason
+from cloud_mirror.wire.calls import Backoff, BodyRead, CloseBody, FailureKind, Procedure, ReadBody, TransportFailure
+from cloud_mirror.wire.cargo import Cargo, Part
+from cloud_mirror.wire.procedures import origin
+from cloud_mirror.wire.services import PoolServices
+
+FIRST_REST_S: Final = 0.5
+LONGEST_REST_S: Final = 8.0
+"""How long a fetch waits at most before it is tried again, after the first setback and after many."""
+
+
+def open_object(services: PoolServices, cargo: Cargo) -> Procedure[OriginOpened | OriginDeclined]:
+    """Ask the origin for the object; what was open of it before is closed."""
+    yield from close(cargo)
+    outcome = yield from origin.open_origin(services, cargo.url)
+    if isinstance(outcome, OriginDeclined):
+        return outcome
+    cargo.load(outcome.body, outcome.headers, outcome.opened)
+    cargo.source = services.provider.bucket_object(outcome.url)
+    if cargo.source is not None:
+        cargo.source = replace(cargo.source, etag=outcome.opened.etag)
+    combinable = cargo.combinable
+    store_can = cargo.source is not None and outcome.opened.ranges and combinable
+    return replace(outcome.opened, combinable=combinable, store_can=store_can)
+
+
+def close(cargo: Cargo) -> Procedure[OriginClosed]:
+    """Give up every body that is open."""
+    cargo.closing = True
+    while cargo.bodies:
+        yield CloseBody(cargo.bodies.pop())
+    return OriginClosed()
+
+
+def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Procedure[PartFetched | FetchFailed]:
+    """Read one part into memory. The body's last part is judged: length, and every digest that the origin gave."""
+    number = action.number
+    if action.setbacks:
+        yield Backoff(min(LONGEST_REST_S, FIRST_REST_S * 2.0 ** (action.setbacks - 1)))
+    by_itself = not cargo.streams(number)
+    to_its_end = by_itself or action.first_byte + action.at_most_bytes == cargo.length
+    part = cargo.begin_part(number, action.at_most_bytes + to_its_end)  # a byte too many, so that the end is seen
+    had, ended = part.size, False
+    if not part.full:
+        outcome = yield from (_read_by_itself if by_itself else _read_stream)(services, cargo, part, action)
+        if isinstance(outcome, FetchFailed):
+            return replace(outcome, number=number, advanced=part.size > had)
+        ended = outcome.ended and not by_itself
+    cargo.end_part(part)
+    ended = ended or cargo.whole
+    fault = cargo.fault() if ended else None
+    return PartFetched(number, part.size, cargo.total_bytes, ended, fault, cargo.sha256 if ended else "")
+
+
+def _read_stream(
+    services: PoolServices,
+    cargo: Cargo,
+    part: Part,
+    action: FetchPart,  # noqa: ARG001  # the stream is where it is
+) -> Procedure[BodyRead | FetchFailed]:
+    """The part's turn in the stream, which is closed where it ends."""
+    cargo.streaming = True
+    reply = yield ReadBody(cargo.open_stream, part, services.policy.source.read_timeout_s)
+    cargo.streaming = False
+    if isinstance(reply, TransportFailure):
+        yield from _close_stream(cargo)
+        return _broke_off(cargo, reply)
+    if reply.ended:
+        yield from _close_stream(cargo)
+    return BodyRead(reply.ended)
+
+
+def _read_by_itself(
+    services: PoolServices, cargo: Cargo, part: Part, action: FetchPart
+) -> Procedure[BodyRead | FetchFailed]:
+    """What is missing of the part, by its range. A stream whose turn will not come any more is closed."""
+    if cargo.stream is not None and not cargo.streaming and cargo.next_streamed != 1:
+        yield from _close_stream(cargo)
+    first_byte, last_byte = action.first_byte + part.size, action.first_byte + action.at_most_bytes - 1
+    if first_byte > last_byte:
+        return BodyRead(ended=True)
+    assert cargo.length is not None, "only an object whose length is known is read in ranges"
+    opened = yield from origin.open_part(services, cargo.url, cargo.etag, (first_byte, last_byte), cargo.length)
+    if opened is None:
+        return FetchFailed(Reason.ORIGIN_REPLY, f"bytes {first_byte} to {last_byte} were not given", apart=True)
+    if isinstance(opened, OriginDeclined):
+        return FetchFailed(opened.reason, opened.detail)
+    cargo.bodies.add(opened)
+    if not cargo.closing:
+        reply = yield ReadBody(opened, part, services.policy.source.read_timeout_s)
+    else:
+        reply = TransportFailure(FailureKind.BROKEN, "the origin's bodies were closed")
+    cargo.bodies.discard(opened)
+    yield CloseBody(opened)
+    if isinstance(reply, TransportFailure):
+        return _broke_off(cargo, reply)
+    if part.size > action.at_most_bytes:
+        return FetchFailed(Reason.ORIGIN_REPLY, f"more than bytes {first_byte} to {last_byte} came", apart=True)
+    if part.size < action.at_most_bytes:
+        return FetchFailed(Reason.ORIGIN_BROKE_OFF, f"less than bytes {first_byte} to {last_byte} came")
+    return BodyRead(ended=True)
+
+
+def _close_stream(cargo: Cargo) -> Procedure[None]:
+    body, cargo.stream = cargo.open_stream, None
+    cargo.bodies.discard(body)
+    yield CloseBody(body)
+
+
+def _broke_off(cargo: Cargo, failure: TransportFailure) -> FetchFailed:
+    reason = Reason.ORIGIN_TIMEOUT if failure.kind is FailureKind.TIMEOUT else Reason.ORIGIN_BROKE_OFF
+    return FetchFailed(reason, f"{failure.kind.value} after {cargo.total_bytes} bytes: {failure.detail}")
