@@ -1,6 +1,8 @@
 """The model of a store by itself: what servers in tests do not check, pages, lifecycles, weather, twins."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -9,7 +11,15 @@ from cloud_mirror.policy import MIB
 from cloud_mirror.simulator.models import SimulatedProvider, StoreModel, denied, throttled, unavailable
 from cloud_mirror.wire.calls import HttpReply, HttpRequest
 from cloud_mirror.wire.checksums import combine_parts, crc64nvme
-from cloud_mirror.wire.storage import FaultKind, ObjectAttributes, PartReceipt, ServiceFault, SetupStep
+from cloud_mirror.wire.storage import (
+    BucketObject,
+    FaultKind,
+    ObjectAttributes,
+    PartPage,
+    PartReceipt,
+    ServiceFault,
+    SetupStep,
+)
 from tests.wire.exchange import KEYS, reply
 
 T = TypeVar("T")
@@ -220,3 +230,90 @@ def test_a_part_s_least_size_is_s3_s_unless_another_is_asked_for() -> None:
     kept = store.model.find("00/k")
     assert kept is not None
     assert len(kept.body) == 5 * MIB + 1
+
+
+@pytest.mark.parametrize("lists_crcs", [False, True])
+def test_the_parts_of_an_upload_are_listed_page_by_page(lists_crcs: bool) -> None:
+    store = Asked(StoreModel(page=2, lists_crcs=lists_crcs))
+    upload_id, parts = store.begin("00/k", b"one", b"two", b"three")
+    listed = tuple(PartReceipt(part.number, part.etag, part.size, part.crc if lists_crcs else "") for part in parts)
+    twin = Asked(store.model.copy())
+    for asked in (store, twin):
+        first = asked(PROVIDER.list_parts_request("00/k", upload_id), PROVIDER.read_list_parts)
+        assert first == PartPage(listed[:2], "2")
+        last = asked(PROVIDER.list_parts_request("00/k", upload_id, first.next_marker), PROVIDER.read_list_parts)
+        assert last == PartPage(listed[2:])
+    for key, name in (("00/other", upload_id), ("00/k", "upload-9")):
+        with pytest.raises(ServiceFault) as caught:
+            store(PROVIDER.list_parts_request(key, name), PROVIDER.read_list_parts)
+        assert (caught.value.kind, caught.value.code) == (FaultKind.NOT_FOUND, "NoSuchUpload")
+
+
+def test_an_upload_is_listed_with_the_moment_of_its_beginning(store: Asked) -> None:
+    store.begin("00/k")
+    (upload,) = store(PROVIDER.list_uploads_request("00/"), PROVIDER.read_list_uploads).uploads
+    assert upload.initiated == datetime.fromtimestamp(NOW_S, UTC)
+
+
+def test_a_copy_within_the_store_keeps_what_it_is_given_and_has_a_checksum(store: Asked) -> None:
+    etag = store(PROVIDER.put_request("src", b"body", KEPT), PROVIDER.read_put)
+    given = ObjectAttributes("text/y", metadata=(("copy-id", "d"),))
+    source = BucketObject("any", "src", etag)
+    assert store(PROVIDER.copy_object_request("00/k", source, given), PROVIDER.read_copy_object) == etag
+    kept = store.model.find("00/k")
+    assert kept is not None
+    assert (kept.body, kept.crc) == (b"body", crc64nvme(b"body"))
+    assert dict(kept.kept) == {"content-type": "text/y", "meta-copy-id": "d"}
+
+
+def test_a_part_may_be_a_range_of_an_object_in_the_store(store: Asked) -> None:
+    source = BucketObject("any", "src", store.put("src", b"0123456789"))
+    upload_id, _ = store.begin("00/k")
+    parts = tuple(
+        store(
+            PROVIDER.copy_part_request("00/k", upload_id, number, source, first, last),
+            partial(PROVIDER.read_copy_part, number, last - first + 1),
+        )
+        for number, first, last in ((1, 0, 4), (2, 5, 9))
+    )
+    assert [(part.size, part.crc) for part in parts] == [(5, crc64nvme(b"01234")), (5, crc64nvme(b"56789"))]
+    store.complete("00/k", upload_id, parts, crc=crc64nvme(b"0123456789"))
+    assert store.model.objects["00/k"].body == b"0123456789"
+
+
+def test_what_a_copy_was_not_looked_at_for_is_not_copied(store: Asked) -> None:
+    etag = store.put("src", b"0123456789")
+    upload_id, _ = store.begin("00/k")
+    for source, last, code in (
+        (BucketObject("any", "none", etag), 9, "NoSuchKey"),
+        (BucketObject("any", "src", '"other"'), 9, "PreconditionFailed"),
+        (BucketObject("any", "src", etag), 10, "InvalidRange"),
+    ):
+        request = PROVIDER.copy_part_request("00/k", upload_id, 1, source, 0, last)
+        with pytest.raises(ServiceFault, match=code):
+            store(request, partial(PROVIDER.read_copy_part, 1, 10))
+        if last < 10:
+            with pytest.raises(ServiceFault, match=code):
+                store(PROVIDER.copy_object_request("00/k", source, KEPT), PROVIDER.read_copy_object)
+    with pytest.raises(ServiceFault, match="InvalidArgument"):
+        store(
+            PROVIDER.copy_part_request("00/k", upload_id, 0, BucketObject("any", "src", etag), 0, 9),
+            partial(PROVIDER.read_copy_part, 0, 10),
+        )
+    with pytest.raises(ValueError, match="needs the ETag of 'src'"):
+        PROVIDER.copy_object_request("00/k", BucketObject("any", "src"), KEPT)
+    assert store.model.find("00/k") is None
+    assert store.model.uploads[0].parts == ()
+
+
+def test_tags_take_the_place_of_others_and_change_nothing_else(store: Asked) -> None:
+    store.put("00/k")
+    before = store.model.objects["00/k"]
+    store(PROVIDER.put_tags_request("00/k", (("sha256", "abc"),)), PROVIDER.read_put_tags)
+    after = store.model.objects["00/k"]
+    assert {pair for pair in before.kept if pair not in after.kept} == {("tag-team", "a")}
+    assert {pair for pair in after.kept if pair not in before.kept} == {("tag-sha256", "abc")}
+    assert (after.body, after.etag, after.made_by, after.created_s) == (b"body", before.etag, "put-1", NOW_S)
+    with pytest.raises(ServiceFault) as caught:
+        store(PROVIDER.put_tags_request("00/none", ()), PROVIDER.read_put_tags)
+    assert caught.value.kind is FaultKind.NOT_FOUND

@@ -197,10 +197,16 @@ def _parser(service: str) -> Any:
     return factory.create_parser(service_model(service).resolved_protocol)
 
 
+def partition(region: str) -> Mapping[str, Any]:
+    """What botocore knows of a region's partition; of AWS's first one where the region is none that it knows."""
+    partitions: list[Mapping[str, Any]] = _loader().load_data("partitions")["partitions"]
+    known = (each for each in partitions if re.match(each["regionRegex"], region))
+    return next(known, next(each for each in partitions if each["id"] == "aws"))
+
+
 def partition_of(region: str) -> str:
     """The partition of a region, as its ARNs name it, such as `aws` or `aws-cn`."""
-    partitions = _loader().load_data("partitions")["partitions"]
-    return next((str(each["id"]) for each in partitions if re.match(each["regionRegex"], region)), "aws")
+    return str(partition(region)["id"])
 
 
 def check_base_url(setting: str, url: str) -> None:

@@ -8,7 +8,8 @@ hashed for the signature: the checksum, which is signed, guards them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -16,12 +17,15 @@ from urllib.parse import quote, unquote, unquote_plus, urlencode
 
 from cloud_mirror.keys import PRIVATE_PREFIXES
 from cloud_mirror.policy import PoolPolicy
-from cloud_mirror.wire import s3_setup
+from cloud_mirror.source import SourceUrl
+from cloud_mirror.wire import s3_setup, s3_source
 from cloud_mirror.wire.aws import AwsService, nonsense, text_of
 from cloud_mirror.wire.calls import HttpReply, HttpRequest, SigningMaterial
 from cloud_mirror.wire.storage import (
+    BucketObject,
     ObjectAttributes,
     ObjectPage,
+    PartPage,
     PartReceipt,
     ServiceFault,
     SetupStep,
@@ -33,6 +37,7 @@ from cloud_mirror.wire.storage import (
 
 DAY_S: Final = 86_400.0
 META_PREFIX: Final = "x-amz-meta-"
+PARTS_PAGE: Final = 1_000
 
 _COUNT: Final = re.compile(r"[0-9]{1,19}\Z")
 _EXPIRY: Final = re.compile(r'expiry-date="([^"]*)"')
@@ -151,6 +156,20 @@ class S3Provider(StorageProvider):
         """The part's ETag."""
         return str(self._aws.parse("UploadPart", reply, "ETag")["ETag"])
 
+    def list_parts_request(self, key: str, upload_id: str, marker: str = "") -> HttpRequest:
+        """ListParts, in pages as S3 has them: to read the 10,000 of another store at once would take too long."""
+        goes_on = {"PartNumberMarker": marker} if marker else {}
+        return self._build("ListParts", key, UploadId=upload_id, MaxParts=PARTS_PAGE, **goes_on)
+
+    def read_list_parts(self, reply: HttpReply) -> PartPage:
+        """The page, which goes on behind its last part: servers differ in how they name that place."""
+        operation = "ListParts"
+        page = self._aws.parse(operation, reply, "IsTruncated")
+        parts = tuple(_part(operation, each) for each in page.get("Parts", ()))
+        if page["IsTruncated"] and not parts:
+            raise nonsense(operation, "a page without parts that is not the last")
+        return PartPage(parts, str(parts[-1].number) if page["IsTruncated"] else "")
+
     def complete_upload_request(
         self, key: str, upload_id: str, parts: Sequence[PartReceipt], size: int, crc: str
     ) -> HttpRequest:
@@ -181,6 +200,55 @@ class S3Provider(StorageProvider):
         """Nothing, once it is gone."""
         self._read_gone("AbortMultipartUpload", reply, "NoSuchUpload")
 
+    def bucket_object(self, url: SourceUrl) -> BucketObject | None:
+        """An object of S3 at AWS in the pool's own partition, or by its path at the pool's own `endpoint_url`."""
+        return s3_source.bucket_object(self._pool, url)
+
+    def copy_object_request(self, key: str, source: BucketObject, attributes: ObjectAttributes) -> HttpRequest:
+        """CopyObject, for sources of 5 GB at most."""
+        request = self._build(
+            "CopyObject",
+            key,
+            **s3_source.copy_source(source),
+            MetadataDirective="REPLACE",
+            TaggingDirective="REPLACE",
+            ChecksumAlgorithm="CRC64NVME",
+            **self._kept(key, attributes),
+        )
+        return replace(request, headers=(*request.headers, s3_source.NO_ANNOTATIONS))
+
+    def read_copy_object(self, reply: HttpReply) -> str:
+        """The new object's ETag; S3 may say inside a 200 that there is none."""
+        result = self._aws.parse("CopyObject", reply, "CopyObjectResult")["CopyObjectResult"]
+        return _quoted(text_of("CopyObject", result, "ETag"))
+
+    def copy_part_request(
+        self, key: str, upload_id: str, number: int, source: BucketObject, first_byte: int, last_byte: int
+    ) -> HttpRequest:
+        """UploadPartCopy; S3 takes a range only of a source beyond 5 MB."""
+        return self._build(
+            "UploadPartCopy",
+            key,
+            UploadId=upload_id,
+            PartNumber=number,
+            **s3_source.copy_source(source),
+            CopySourceRange=f"bytes={first_byte}-{last_byte}",
+        )
+
+    def read_copy_part(self, number: int, size: int, reply: HttpReply) -> PartReceipt:
+        """The part; S3 may say inside a 200 that there is none."""
+        result = self._aws.parse("UploadPartCopy", reply, "CopyPartResult")["CopyPartResult"]
+        etag = _quoted(text_of("UploadPartCopy", result, "ETag"))
+        return PartReceipt(number, etag, size, str(result.get("ChecksumCRC64NVME", "")))
+
+    def put_tags_request(self, key: str, tags: tuple[tuple[str, str], ...]) -> HttpRequest:
+        """PutObjectTagging, of 10 tags at most."""
+        return self._build("PutObjectTagging", key, Tagging={"TagSet": [{"Key": n, "Value": v} for n, v in tags]})
+
+    def read_put_tags(self, reply: HttpReply) -> None:
+        """Nothing, once it has them."""
+        self._aws.check("PutObjectTagging", reply)
+
     def list_objects_request(self, prefix: str, marker: str = "") -> HttpRequest:
         """ListObjectsV2."""
         goes_on = {"ContinuationToken": marker} if marker else {}
@@ -203,14 +271,18 @@ class S3Provider(StorageProvider):
         operation = "ListMultipartUploads"
         page = self._aws.parse(operation, reply, "IsTruncated")
         uploads = tuple(
-            Upload(text_of(operation, each, "Key"), text_of(operation, each, "UploadId"))
+            Upload(
+                text_of(operation, each, "Key"),
+                text_of(operation, each, "UploadId"),
+                _moment(datetime.fromisoformat, each.get("Initiated")),
+            )
             for each in page.get("Uploads", ())
         )
-        if not page["IsTruncated"]:
-            return UploadPage(uploads)
-        key = text_of(operation, page, "NextKeyMarker")
-        upload_id = text_of(operation, page, "NextUploadIdMarker")
-        return UploadPage(uploads, f"{quote(key, safe='')}&{quote(upload_id, safe='')}")
+        marker = ""
+        if page["IsTruncated"]:
+            key, upload_id = (text_of(operation, page, name) for name in ("NextKeyMarker", "NextUploadIdMarker"))
+            marker = f"{quote(key, safe='')}&{quote(upload_id, safe='')}"
+        return UploadPage(uploads, marker, _moment(parsedate_to_datetime, reply.header("date")))
 
     def setup_steps(self) -> tuple[SetupStep, ...]:
         """The bucket, its lifecycle rules and, for a public pool, its reading by anyone."""
@@ -284,9 +356,30 @@ def _decoded(page: Mapping[str, Any], name: str) -> str:
     return unquote_plus(name) if page.get("EncodingType") == "url" else name
 
 
-def _time(text: str | None, name: str) -> datetime:
+def _quoted(etag: str) -> str:
+    """The ETag as every header has it, so that one can be compared with another."""
+    return etag if etag.startswith('"') else f'"{etag}"'
+
+
+def _part(operation: str, listed: Mapping[str, Any]) -> PartReceipt:
+    number, size = listed.get("PartNumber"), listed.get("Size")
+    if not isinstance(number, int) or not isinstance(size, int) or number < 1 or size < 0:
+        raise nonsense(operation, f"a part of number {number!r} and size {size!r}")
+    etag = _quoted(text_of(operation, listed, "ETag"))
+    return PartReceipt(number, etag, size, str(listed.get("ChecksumCRC64NVME", "")))
+
+
+def _moment(parse: Callable[[str], datetime], text: str | None) -> datetime | None:
+    """The moment that a text names; None where it names none."""
     try:
-        found = parsedate_to_datetime(text or "")
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found  # "-0000" is UTC without a place
-    except (ValueError, TypeError, IndexError, OverflowError) as error:
-        raise nonsense("HeadObject", f"{name} is {text!r}, which is no HTTP date (RFC 9110, 5.6.7)") from error
+        found = parse(text or "")
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found  # "-0000" is UTC without a place
+
+
+def _time(text: str | None, name: str) -> datetime:
+    found = _moment(parsedate_to_datetime, text)
+    if found is None:
+        raise nonsense("HeadObject", f"{name} is {text!r}, which is no HTTP date (RFC 9110, 5.6.7)")
+    return found

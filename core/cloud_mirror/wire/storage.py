@@ -12,7 +12,9 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from cloud_mirror.source import SourceUrl
 from cloud_mirror.wire.calls import HttpReply, HttpRequest, SigningMaterial
 
 
@@ -80,6 +82,23 @@ class PartReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class PartPage:
+    """A page of a listing of an upload's parts, by number, and where to go on ("" at the end)."""
+
+    parts: tuple[PartReceipt, ...]
+    next_marker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketObject:
+    """An object in any bucket of a store: the bucket's name, the key as it is, and the ETag ("" where not known)."""
+
+    bucket: str
+    key: str
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectPage:
     """A page of a listing: keys, and where to go on ("" at the end)."""
 
@@ -89,18 +108,20 @@ class ObjectPage:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload that has been begun and neither completed nor aborted."""
+    """An upload that has been begun and neither completed nor aborted, and when (None where the store does not say)."""
 
     key: str
     upload_id: str
+    initiated: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UploadPage:
-    """A page of a listing of uploads, and where to go on ("" at the end)."""
+    """A page of a listing of uploads, and where to go on ("" at the end). `now` is the store's own clock, or None."""
 
     uploads: tuple[Upload, ...]
     next_marker: str = ""
+    now: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +203,14 @@ class StorageProvider(ABC):
         """The part's ETag."""
 
     @abstractmethod
+    def list_parts_request(self, key: str, upload_id: str, marker: str = "") -> HttpRequest:
+        """List the parts that an upload has, a page at a time."""
+
+    @abstractmethod
+    def read_list_parts(self, reply: HttpReply) -> PartPage:
+        """The page; a part's `crc` is "" where the store does not list it."""
+
+    @abstractmethod
     def complete_upload_request(
         self, key: str, upload_id: str, parts: Sequence[PartReceipt], size: int, crc: str
     ) -> HttpRequest:
@@ -198,6 +227,40 @@ class StorageProvider(ABC):
     @abstractmethod
     def read_abort_upload(self, reply: HttpReply) -> None:
         """Nothing, once it is gone (or was gone already)."""
+
+    def bucket_object(self, url: SourceUrl) -> BucketObject | None:  # noqa: ARG002  # for stores that can tell
+        """What the URL names, if that is an object of this kind of store, which `copy_object_request` may take."""
+        return None
+
+    @abstractmethod
+    def copy_object_request(self, key: str, source: BucketObject, attributes: ObjectAttributes) -> HttpRequest:
+        """Copy an object within the store, if its ETag is `source.etag` still (CONFLICT otherwise).
+
+        What is kept with the copy is `attributes` and nothing of the source's; its checksum is CRC64NVME.
+        Raises ValueError where the source has no ETag.
+        """
+
+    @abstractmethod
+    def read_copy_object(self, reply: HttpReply) -> str:
+        """The new object's ETag."""
+
+    @abstractmethod
+    def copy_part_request(
+        self, key: str, upload_id: str, number: int, source: BucketObject, first_byte: int, last_byte: int
+    ) -> HttpRequest:
+        """Write one part from a range of an object in the store, both ends included, on the same condition."""
+
+    @abstractmethod
+    def read_copy_part(self, number: int, size: int, reply: HttpReply) -> PartReceipt:
+        """The part of that number and size; its `crc` is "" where the store does not say."""
+
+    @abstractmethod
+    def put_tags_request(self, key: str, tags: tuple[tuple[str, str], ...]) -> HttpRequest:
+        """Give an object these tags in place of all that it has."""
+
+    @abstractmethod
+    def read_put_tags(self, reply: HttpReply) -> None:
+        """Nothing, once it has them."""
 
     @abstractmethod
     def list_objects_request(self, prefix: str, marker: str = "") -> HttpRequest:

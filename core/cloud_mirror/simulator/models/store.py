@@ -70,11 +70,22 @@ class StoreModel:
     """One bucket. `handle` answers what `SimulatedProvider` asks; the other methods are for the world and its checks.
 
     `lifespan_s`: how long copies live; `min_part_bytes`: the least that a part but the last may have; `page`: how much
-    a page of a listing holds; `repeats`: a completed upload may be completed again, which changes nothing, for as long
-    as what it made is there (the servers do so; AWS documents that the upload is not there any more).
+    a page of a listing holds; `lists_crcs`: a listing of parts tells their CRC64NVME (AWS's does, those of the servers
+    in tests do not); `repeats`: a completed upload may be completed again, which changes nothing, for as long as what
+    it made is there (the servers do so; AWS documents that the upload is not there any more).
     """
 
-    __slots__ = ("_lifespan_s", "_made", "_min_part_bytes", "_objects", "_offset_s", "_page", "_repeats", "_uploads")
+    __slots__ = (
+        "_lifespan_s",
+        "_lists_crcs",
+        "_made",
+        "_min_part_bytes",
+        "_objects",
+        "_offset_s",
+        "_page",
+        "_repeats",
+        "_uploads",
+    )
 
     def __init__(
         self,
@@ -82,11 +93,13 @@ class StoreModel:
         min_part_bytes: int = MIN_PART_BYTES,
         page: int = PAGE,
         *,
+        lists_crcs: bool = False,
         repeats: bool = False,
     ) -> None:
         self._lifespan_s = lifespan_s
         self._min_part_bytes = min_part_bytes
         self._page = page
+        self._lists_crcs = lists_crcs
         self._repeats = repeats
         self._offset_s = 0.0
         self._made = 0
@@ -95,7 +108,8 @@ class StoreModel:
 
     def copy(self) -> StoreModel:
         """An independent twin."""
-        twin = StoreModel(self._lifespan_s, self._min_part_bytes, self._page, repeats=self._repeats)
+        options = {"lists_crcs": self._lists_crcs, "repeats": self._repeats}
+        twin = StoreModel(self._lifespan_s, self._min_part_bytes, self._page, **options)
         twin._offset_s, twin._made = self._offset_s, self._made
         twin._objects, twin._uploads = self._objects.copy(), self._uploads.copy()
         return twin
@@ -121,6 +135,10 @@ class StoreModel:
                 return replies.done(found.kept, found.body) if found else replies.refused(404, "NoSuchKey")
             case "PutObject":
                 return self._put(path, bytes(request.body), named["crc"], request.headers, now_s)
+            case "CopyObject":
+                return self._copy(path, named, request.headers, now_s)
+            case "PutTags":
+                return self._put_tags(path, request.headers)
             case "DeleteObject":
                 self._objects.pop(path, None)
                 return replies.done(status=204)
@@ -145,6 +163,10 @@ class StoreModel:
         match operation:
             case "UploadPart":
                 return self._upload_part(upload, int(named["number"]), body, named["crc"])
+            case "CopyPart":
+                return self._copy_part(upload, named)
+            case "ListParts":
+                return self._list_parts(upload, int(named.get("marker", "0")))
             case "CompleteUpload":
                 return self._complete(upload, json.loads(body), int(named["size"]), named["crc"], now_s)
             case _:
@@ -170,6 +192,39 @@ class StoreModel:
         self._objects[key] = kept
         return replies.told(kept.etag)
 
+    def _source(self, named: dict[str, str]) -> KeptObject | HttpReply:
+        """The source of a copy, if it is what the request takes it for; else the refusal."""
+        found = self._objects.get(named["source"])
+        if found is None:
+            return replies.refused(404, "NoSuchKey")
+        return found if found.etag == named["if-match"] else replies.refused(412, "PreconditionFailed")
+
+    def _copy(self, key: str, named: dict[str, str], headers: Headers, now_s: float) -> HttpReply:
+        source = self._source(named)
+        if isinstance(source, HttpReply):
+            return source
+        return self._put(key, source.body, crc64nvme(source.body), headers, now_s)
+
+    def _put_tags(self, key: str, headers: Headers) -> HttpReply:
+        found = self._objects.get(key)
+        if found is None:
+            return replies.refused(404, "NoSuchKey")
+        others = tuple(pair for pair in found.kept if not pair[0].startswith(TAG))
+        self._objects[key] = replace(found, kept=(*others, *_kept(headers)))
+        return replies.done()
+
+    def _copy_part(self, upload: KeptUpload, named: dict[str, str]) -> HttpReply:
+        source = self._source(named)
+        if isinstance(source, HttpReply):
+            return source
+        first, last = map(int, named["range"].split("-"))
+        if not first <= last < len(source.body):
+            return replies.refused(416, "InvalidRange")
+        body = source.body[first : last + 1]
+        crc = crc64nvme(body)
+        made = self._upload_part(upload, int(named["number"]), body, crc)
+        return made if made.status != 200 else replies.told((_etag(body), crc))
+
     def _upload_part(self, upload: KeptUpload, number: int, body: bytes, crc: str) -> HttpReply:
         if not 1 <= number <= MAX_PARTS:
             return replies.refused(400, "InvalidArgument")
@@ -180,6 +235,13 @@ class StoreModel:
         parts = tuple(sorted((*others, part), key=lambda each: each.number))
         self._uploads[upload.upload_id] = replace(upload, parts=parts)
         return replies.told(part.etag)
+
+    def _list_parts(self, upload: KeptUpload, marker: int) -> HttpReply:
+        """By number; the marker is the number of a page's last part."""
+        parts = [part for part in upload.parts if part.number > marker]
+        page = parts[: self._page]
+        listed = [(part.number, part.etag, len(part.body), part.crc if self._lists_crcs else "") for part in page]
+        return replies.told({"parts": listed, "next": str(page[-1].number) if len(page) < len(parts) else ""})
 
     def _complete(
         self, upload: KeptUpload, listed: list[tuple[int, str, str]], size: int, crc: str, now_s: float
@@ -228,7 +290,7 @@ class StoreModel:
             start = sum((upload.key.encode(), _number(upload.upload_id)) <= last for upload in uploads)
         page = uploads[start : start + self._page]
         more = start + len(page) < len(uploads)
-        listed = [(upload.key, upload.upload_id) for upload in page]
+        listed = [(upload.key, upload.upload_id, upload.created_s) for upload in page]
         return replies.told({"uploads": listed, "next": f"{page[-1].upload_id} {page[-1].key}" if more else ""})
 
     def expire(self, now_s: float) -> tuple[str, ...]:

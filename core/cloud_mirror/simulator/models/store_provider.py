@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
 from cloud_mirror.simulator.models import replies
 from cloud_mirror.wire.calls import Headers, HttpReply, HttpRequest, SigningMaterial
 from cloud_mirror.wire.storage import (
+    BucketObject,
     ObjectAttributes,
     ObjectPage,
+    PartPage,
     PartReceipt,
     ServiceFault,
     SetupStep,
@@ -112,6 +115,16 @@ class SimulatedProvider(StorageProvider):
         """The part's ETag."""
         return str(replies.read("UploadPart", reply))
 
+    def list_parts_request(self, key: str, upload_id: str, marker: str = "") -> HttpRequest:
+        """ListParts."""
+        named = (("upload-id", upload_id), *((("marker", marker),) if marker else ()))
+        return self._build("GET", "ListParts", key, *named)
+
+    def read_list_parts(self, reply: HttpReply) -> PartPage:
+        """The page."""
+        page = replies.read("ListParts", reply)
+        return PartPage(tuple(PartReceipt(*part) for part in page["parts"]), page["next"])
+
     def complete_upload_request(
         self, key: str, upload_id: str, parts: Sequence[PartReceipt], size: int, crc: str
     ) -> HttpRequest:
@@ -136,6 +149,34 @@ class SimulatedProvider(StorageProvider):
             if fault.code != "NoSuchUpload":
                 raise
 
+    def copy_object_request(self, key: str, source: BucketObject, attributes: ObjectAttributes) -> HttpRequest:
+        """CopyObject; the source is an object of this same store, whatever bucket is named."""
+        return self._build("PUT", "CopyObject", key, *_source(source), *_kept(attributes))
+
+    def read_copy_object(self, reply: HttpReply) -> str:
+        """The new object's ETag."""
+        return str(replies.read("CopyObject", reply))
+
+    def copy_part_request(
+        self, key: str, upload_id: str, number: int, source: BucketObject, first_byte: int, last_byte: int
+    ) -> HttpRequest:
+        """UploadPartCopy, from this same store."""
+        named = (("upload-id", upload_id), ("number", str(number)), ("range", f"{first_byte}-{last_byte}"))
+        return self._build("PUT", "CopyPart", key, *named, *_source(source))
+
+    def read_copy_part(self, number: int, size: int, reply: HttpReply) -> PartReceipt:
+        """The part."""
+        etag, crc = replies.read("CopyPart", reply)
+        return PartReceipt(number, etag, size, crc)
+
+    def put_tags_request(self, key: str, tags: tuple[tuple[str, str], ...]) -> HttpRequest:
+        """PutObjectTagging."""
+        return self._build("PUT", "PutTags", key, *((TAG + name, value) for name, value in tags))
+
+    def read_put_tags(self, reply: HttpReply) -> None:
+        """Nothing, once it has them."""
+        replies.check("PutTags", reply)
+
     def list_objects_request(self, prefix: str, marker: str = "") -> HttpRequest:
         """ListObjectsV2."""
         return self._list("ListObjects", prefix, marker)
@@ -152,7 +193,11 @@ class SimulatedProvider(StorageProvider):
     def read_list_uploads(self, reply: HttpReply) -> UploadPage:
         """The page."""
         page: dict[str, Any] = replies.read("ListUploads", reply)
-        return UploadPage(tuple(Upload(key, upload_id) for key, upload_id in page["uploads"]), page["next"])
+        uploads = (
+            Upload(key, upload_id, datetime.fromtimestamp(created_s, UTC))
+            for key, upload_id, created_s in page["uploads"]
+        )
+        return UploadPage(tuple(uploads), page["next"])
 
     def setup_steps(self) -> tuple[SetupStep, ...]:
         """None: a simulated store is ready."""
@@ -181,6 +226,12 @@ def _checked_key(key: str) -> str:
     if not 1 <= len(key.encode()) <= 1024:
         raise ValueError(f"an object's key has 1 to 1,024 bytes: {key[:80]!r}")
     return key
+
+
+def _source(source: BucketObject) -> Headers:
+    if not source.etag:
+        raise ValueError(f"a copy within the store needs the ETag of {source.key[:80]!r}")
+    return ("source", source.key), ("if-match", source.etag)
 
 
 def _kept(attributes: ObjectAttributes) -> Headers:
