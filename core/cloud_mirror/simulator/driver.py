@@ -361,9 +361,12 @@ class CopyDriver(_Remembering):
 
     def _situation(self) -> Hashable:
         cargo = self.cargo
-        parts = tuple((number, part.size, part.etag, part.data) for number, part in sorted(cargo.parts.items()))
-        body = None if cargo.body is None else CloseBody(cargo.body)
-        return self.state, self.lease, cargo.receipt, body, cargo.total_bytes, parts, cargo.acquiring_s
+        parts = tuple((number, part.size, part.data) for number, part in sorted(cargo.parts.items()))
+        stored = tuple(receipt for _, receipt in sorted(cargo.receipts.items()))
+        stream = None if cargo.stream is None else CloseBody(cargo.stream)
+        bodies = tuple(CloseBody(body) for body in sorted(cargo.bodies))
+        where = stream, cargo.next_streamed, cargo.closing, cargo.noted, bodies
+        return self.state, self.lease, cargo.receipt, where, cargo.total_bytes, parts, stored, cargo.acquiring_s
 
 
 class ProcedureDriver(_Remembering):

@@ -259,8 +259,8 @@ class Process:
             if task in slots.copies and driver.done:
                 slots.copies.discard(task)
                 self.tasks.discard(task)
-                if driver.cargo.body is not None:
-                    self.around.network.close(driver.cargo.body)
+                for body in driver.cargo.bodies:
+                    self.around.network.close(body)
                 self._free(pool)
 
         names = chance.name("w"), chance.name("c")

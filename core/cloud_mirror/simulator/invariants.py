@@ -103,8 +103,10 @@ class Move:
 def holder_alone(move: Move) -> str:
     """Only a token's holder moves its pending entry on; a purge may always, and a worker may take what nobody copies.
 
-    The dead-letter listener may write over what is only queued.
+    The dead-letter listener may write over what is only queued. The note that tells of an upload is nobody's lease.
     """
+    if move.key.endswith(":upload"):
+        return ""
     own = any(move.token == name or move.token.startswith(f"{name}-") for name in move.names)
     taken = move.role == "copy" and move.holder in ("asking", "queued")
     given_up = move.role == "letter" and move.holder == "queued"

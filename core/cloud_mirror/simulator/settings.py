@@ -125,7 +125,7 @@ def draw_settings(chance: Chance) -> Settings:
     part_bytes = chance.pick((64, 256))
     return Settings(
         policy=policy,
-        plan=Plan(part_bytes, chance.pick((1, 2, 4))),
+        plan=Plan(part_bytes, chance.pick((1, 2, 4)), chance.pick((1, 2, 4))),
         sources=tuple(draw_source(chance, number, part_bytes, allow_close) for number in range(1 + chance.below(4))),
         swarm=draw_swarm(chance, duration_s),
         fronts=chance.below(3),
@@ -157,6 +157,7 @@ def draw_source(chance: Chance, number: int, part_bytes: int, allow_close: bool)
         digests=tuple(each for each in Digest if chance.happens(0.3)),
         head_status=chance.pick((None, None, None, 403, 405)),
         ranges=chance.happens(0.8),
+        heeds_if_match=chance.happens(0.7),
         headers=(("content-type", "application/x-simulated"), ("server", "hidden-detail")),
     )
     query = "?key=hidden-query" if number == 1 else ""

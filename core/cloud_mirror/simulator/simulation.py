@@ -156,7 +156,8 @@ class Simulation:
         redis, queue = world.services.redis, world.services.queue
         redis.expire(world.agenda.now_s)
         held = redis.image().values
-        pending = [key for key, value in held if value.sound and value.status == b"pending"]
+        leases = ((key, value) for key, value in held if not key.endswith(":upload"))
+        pending = [key for key, value in leases if value.sound and value.status == b"pending"]
         messages: list[str] = []
         for pool in world.pools:
             for name in (self.settings.policy.queue.name(pool), self.settings.policy.queue.dead_name(pool)):

@@ -194,10 +194,10 @@ class Cargo:
                 part.feed(rest)
         return part
 
-    def end_part(self, part: Part) -> None:
-        """The part is full, or the body is at its end."""
+    def end_part(self, part: Part, *, streamed: bool = True) -> None:
+        """The part is full, or the body that it came out of is at its end."""
         rest = part.seal()
-        if part.number == self.next_streamed:
+        if streamed:
             self.next_streamed, self._rest = part.number + 1, rest
         self.total_bytes += part.size
         self._take_turns()
@@ -219,7 +219,7 @@ class Cargo:
     @property
     def whole(self) -> bool:
         """Whether all that was promised is here, to the byte."""
-        return self.total_bytes == self.length and not self._rest
+        return self.total_bytes == self.length
 
     def stow_part(self, number: int, etag: str) -> None:
         """The store has the part: keep what is known of it, and its bytes only until they are digested."""

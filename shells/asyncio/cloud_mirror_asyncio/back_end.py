@@ -56,8 +56,8 @@ class Copy:
                 for keeper in keepers:
                     keeper.cancel()
         finally:
-            if self.cargo.body is not None:
-                await self._runtime.http.close_body(CloseBody(self.cargo.body))
+            for body in tuple(self.cargo.bodies):
+                await self._runtime.http.close_body(CloseBody(body))
 
     async def _perform(self, action: CopyAction) -> None:
         if isinstance(action, KeepLease):

@@ -80,8 +80,8 @@ class Copy:
         finally:
             self._lease_stop.set()
             wait(tasks)
-            if self.cargo.body is not None:
-                self._runtime.http.close_body(CloseBody(self.cargo.body))
+            for body in tuple(self.cargo.bodies):
+                self._runtime.http.close_body(CloseBody(body))
 
     def _perform(self, action: CopyAction) -> None:
         try:

@@ -54,8 +54,8 @@ class Copy:
                         nursery.start_soon(self._perform, action)
                 nursery.cancel_scope.cancel()  # what is left is the keeping of a lease that nobody needs
         finally:
-            if self.cargo.body is not None:
-                await self._runtime.http.close_body(CloseBody(self.cargo.body))
+            for body in tuple(self.cargo.bodies):
+                await self._runtime.http.close_body(CloseBody(body))
 
     async def _perform(self, action: CopyAction) -> None:
         if isinstance(action, KeepLease):

@@ -204,9 +204,9 @@ class Board:
 
     def _reacted(self, move: Move, world: World, weather: Weather, place: int, reaction: Reaction) -> Step:
         changes = {place: reaction.node}
-        if reaction.open is not None:
-            closing = self.parts.calls.number(CloseBody(reaction.open))
-            made = self.parts.effect("origin", world[self.place["origin"]], closing, weather.now)
-            changes[self.place["origin"]] = made.model
+        for body in sorted(reaction.open):
+            closing = self.parts.calls.number(CloseBody(body))
+            origin = changes.get(self.place["origin"], world[self.place["origin"]])
+            changes[self.place["origin"]] = self.parts.effect("origin", origin, closing, weather.now).model
         weather = self._purge_noted(world[place], reaction.node, weather)
         return Step(move, self._changes(changes, weather), reaction.response, place)

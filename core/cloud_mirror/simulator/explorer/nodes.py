@@ -71,7 +71,7 @@ class Node(ABC):
         self.driver: Driver | None = None
         self.due: dict[int, float] = {}  # when a call that waits for time is over
         self.slow: dict[int, float] = {}  # calls that take long, and when they are given up
-        self.left_open: int | None = None  # a body that it has just left open
+        self.left_open: frozenset[int] = frozenset()  # the bodies that it has just left open
 
     def fork(self) -> Self:
         """A twin that can be told something."""
@@ -157,10 +157,10 @@ class Node(ABC):
     def crash(self) -> None:
         """Lose everything, and be started again. With the process its connections end."""
         calls = self.driver.calls.values() if self.driver is not None else ()
-        bodies = [call.body for call in calls if isinstance(call, CloseBody | ReadBody)]
-        if isinstance(self.driver, CopyDriver) and self.driver.cargo.body is not None:
-            bodies.append(self.driver.cargo.body)
-        self.left_open = bodies[0] if bodies else None
+        bodies = {call.body for call in calls if isinstance(call, CloseBody | ReadBody)}
+        if isinstance(self.driver, CopyDriver):
+            bodies |= self.driver.cargo.bodies
+        self.left_open = frozenset(bodies)
         self.driver, self.life = None, Life.UP
         self.due, self.slow = {}, {}
 
@@ -317,9 +317,9 @@ class Back(Node):
         """Be idle again where all is done."""
         super().settle()
         self.clock.listened = False
-        self.left_open = None
+        self.left_open = frozenset()
         if isinstance(self.driver, CopyDriver) and self.driver.done:
-            self.left_open = self.driver.cargo.body
+            self.left_open = frozenset(self.driver.cargo.bodies)
             self.driver = None
         elif isinstance(self.driver, ProcedureDriver) and self.driver.done:
             self.driver = None

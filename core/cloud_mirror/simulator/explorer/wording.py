@@ -47,7 +47,7 @@ def in_words(call: object) -> str:
     """A call."""
     match call:
         case RedisCommand(words=(_, _, _, key, _, operation, condition, token, _, _, _, _, *fields)):
-            slot = "renewal" if str(key).endswith(":renewal") else "entry"
+            slot = {"renewal": "renewal", "upload": "upload's note"}.get(str(key).rpartition(":")[2], "entry")
             return " ".join(filter(None, (f"{operation!s} {slot}", _written(fields), _condition(condition, token))))
         case RedisCommand(words=words):
             return str(words[0])

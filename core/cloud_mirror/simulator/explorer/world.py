@@ -105,11 +105,11 @@ class Effect(NamedTuple):
 
 
 class Reaction(NamedTuple):
-    """What a process made of a reply. `response`: what its client got; `open`: a body that it left open."""
+    """What a process made of a reply. `response`: what its client got; `open`: the bodies that it left open."""
 
     node: int
     response: Response | None
-    open: int | None
+    open: frozenset[int]
 
 
 Asked: TypeAlias = tuple[int, str, int]
@@ -260,7 +260,7 @@ class Parts:
         response = part.response if isinstance(part, Front) else None
         if isinstance(part, Front):
             part.response = None
-        left, part.left_open = part.left_open, None
+        left, part.left_open = part.left_open, frozenset()
         return Reaction(self.nodes.number(part), response, left)
 
     def read(self, node: int, number: int, origin: int, now: float) -> tuple[Reaction, int]:
@@ -276,7 +276,7 @@ class Parts:
             fresh.collector.feed(piece)
         self.clock.listened = False
         part.answer(number, reply, tuple(tray.pieces))
-        left, part.left_open = part.left_open, None
+        left, part.left_open = part.left_open, frozenset()
         return Reaction(self.nodes.number(part), None, left), self.models["origin"].number(twin)
 
 

@@ -51,7 +51,8 @@ class Flaw:
 
     `reset_after`: the connection breaks after so many bytes. `ends_after`: it is closed, in good order, after so many,
     which a client notices unless nothing else ends the body. `length_off`: Content-Length is so much too large (below
-    0: too small, and a client takes what it was promised). `garbled`: the bytes are others than the origin has.
+    0: too small, and a client takes what it was promised). `garbled`: the bytes are others than the origin has, and a
+    strong validator is another too: what has the same one has the same bytes (RFC 9110, 8.8.1), or nobody could tell.
     """
 
     reset_after: int | None = None
@@ -68,7 +69,8 @@ class Resource:
     """What there is under a URL, and how it answers.
 
     `status` other than 200 is all that it says, until `status_until_s`; with `location` it redirects, with
-    `retry_after_s` it asks for time. `head_status`: what HEAD gets where GET works. `ranges`: whether it heeds `Range`.
+    `retry_after_s` it asks for time. `head_status`: what HEAD gets where GET works. `ranges`: whether it heeds `Range`
+    and, with a strong ETag, says so. `heeds_if_match`: whether it heeds that too.
     """
 
     body: bytes = field(default=b"", repr=False)
@@ -84,6 +86,7 @@ class Resource:
     location: str = ""
     head_status: int | None = None
     ranges: bool = True
+    heeds_if_match: bool = True
     headers: Headers = ()
 
 
@@ -175,7 +178,7 @@ class OriginModel:
         return self._complete.get(url, ())
 
     def open(self, request: HttpRequest, now_s: float) -> BodyOpened:
-        """Answer a HEAD, a GET, or a GET of `bytes=0-0` with the reply's head."""
+        """Answer a HEAD, a GET, or a GET of a range with the reply's head."""
         url = _url_of(request)
         if url not in self._asked:
             self._asked |= {url}
@@ -189,9 +192,14 @@ class OriginModel:
             return self._answer(request, resource.status, (*location, *retry))
         if request.method == "HEAD" and resource.head_status is not None:
             return self._answer(request, resource.head_status)
-        if resource.ranges and any(name.lower() == "range" for name, _ in request.headers):
-            return self._first_byte(request, resource)
-        headers = (*_length(resource), *_validators(resource), *resource.headers)
+        asked = {name.lower(): value for name, value in request.headers}
+        etag = dict(_validators(resource)).get("etag", "")
+        if resource.heeds_if_match and asked.get("if-match", etag) != etag:
+            return self._answer(request, 412)
+        if resource.ranges and "range" in asked:
+            return self._range(request, url, resource, asked["range"])
+        units = (("accept-ranges", "bytes"),) if resource.ranges else ()
+        headers = (*_length(resource), *_validators(resource), *units, *resource.headers)
         if request.method == "HEAD":
             return self._opened_with(request, 200, headers, _Stream(b"", _ENDED))
         return self._opened_with(request, 200, headers, self._stream(url, resource))
@@ -219,16 +227,22 @@ class OriginModel:
         """A reply with nothing in it but its head."""
         return self._opened_with(request, status, (("content-length", "0"), *headers), _Stream(b"", _ENDED))
 
-    def _first_byte(self, request: HttpRequest, resource: Resource) -> BodyOpened:
-        size = len(resource.body)
-        if size == 0:
-            return self._answer(request, 416, (("content-range", "bytes */0"),))
+    def _range(self, request: HttpRequest, url: str, resource: Resource, asked: str) -> BodyOpened:
+        """A part of what the whole would be, its end and its flaws included."""
+        first, last = (int(number) for number in asked.removeprefix("bytes=").split("-"))
+        size = len(resource.body) + resource.flaw.length_off
+        if first >= size:
+            return self._answer(request, 416, (("content-range", f"bytes */{size}"),))
+        last = min(last, size - 1)
         headers = (
-            ("content-length", "1"),
-            ("content-range", f"bytes 0-0/{size + resource.flaw.length_off}"),
+            ("content-length", str(last - first + 1)),
+            ("content-range", f"bytes {first}-{last}/{size}"),
             *_validators(resource),
         )
-        return self._opened_with(request, 206, headers, _Stream(resource.body[:1], _ENDED))
+        whole = self._stream(url, resource)
+        part = whole.left[first : last + 1]
+        end = _ENDED if len(part) == last - first + 1 else _BROKEN
+        return self._opened_with(request, 206, headers, _Stream(part, end))
 
     def _opened_with(self, request: HttpRequest, status: int, headers: Headers, stream: _Stream) -> BodyOpened:
         self._opened += 1
@@ -278,7 +292,8 @@ def _length(resource: Resource) -> Headers:
 
 
 def _validators(resource: Resource) -> Headers:
-    etag = (("etag", f'"v{resource.version}"'),) if resource.strong_etag else ()
+    name = f"v{resource.version}-garbled" if resource.flaw.garbled else f"v{resource.version}"
+    etag = (("etag", f'"{name}"'),) if resource.strong_etag else ()
     digested = resource.body + b"!" if resource.digests_wrong else resource.body
     return (*etag, *((each.value, _digest(each, digested)) for each in resource.digests))
 

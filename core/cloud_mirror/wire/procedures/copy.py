@@ -61,15 +61,7 @@ PROGRESS_S: Final = 1.0
 """How often at most the entry is told how far the copy is."""
 
 StoreAction: TypeAlias = (
-    PutCopy
-    | CopyObject
-    | CreateUpload
-    | UploadPart
-    | CopyPart
-    | CompleteUpload
-    | AbortUpload
-    | TagCopy
-    | VerifyCopy
+    PutCopy | CopyObject | CreateUpload | UploadPart | CopyPart | CompleteUpload | AbortUpload | TagCopy | VerifyCopy
 )
 
 
@@ -268,4 +260,3 @@ def _verify(
     if stored.crc64nvme and crc and stored.crc64nvme != crc:
         return CopyDiffers(own=True, detail="the store's checksum of the object is another")
     return CopyVerified(store.found_copy(stored))
-

@@ -55,7 +55,7 @@ def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Proce
         if isinstance(outcome, FetchFailed):
             return replace(outcome, number=number, advanced=part.size > had)
         ended = outcome.ended and not by_itself
-    cargo.end_part(part)
+    cargo.end_part(part, streamed=not by_itself)
     ended = ended or cargo.whole
     fault = cargo.fault() if ended else None
     return PartFetched(number, part.size, cargo.total_bytes, ended, fault, cargo.sha256 if ended else "")
