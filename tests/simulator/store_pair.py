@@ -6,9 +6,19 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from cloud_mirror.simulator.models import SimulatedProvider, StoreModel
+from cloud_mirror.simulator.models.store_provider import TAG
+from cloud_mirror.wire.aws import AwsService
 from cloud_mirror.wire.calls import HttpReply, HttpRequest
-from cloud_mirror.wire.s3 import S3Provider
-from cloud_mirror.wire.storage import FaultKind, ServiceFault, StorageProvider, StoredObject, Upload
+from cloud_mirror.wire.s3 import PARTS_PAGE, S3Provider
+from cloud_mirror.wire.storage import (
+    FaultKind,
+    PartPage,
+    PartReceipt,
+    ServiceFault,
+    StorageProvider,
+    StoredObject,
+    Upload,
+)
 from tests.wire.exchange import Asker
 
 T = TypeVar("T")
@@ -27,8 +37,8 @@ def outcome(answer: Callable[[], T]) -> T | FaultKind:
 class StorePair:
     """`ask` is given what to ask a provider, and asks both."""
 
-    def __init__(self, s3: S3Provider, asker: Asker, prefix: str) -> None:
-        self.s3, self.real = s3, asker
+    def __init__(self, s3: S3Provider, asker: Asker, aws: AwsService, prefix: str) -> None:
+        self.s3, self.real, self.aws = s3, asker, aws
         self.simulated, self.model = SimulatedProvider(), StoreModel(page=PAGE, repeats=True)
         self.prefix = prefix
 
@@ -49,6 +59,35 @@ class StorePair:
     def head(self, key: str) -> None:
         """See that both know the same of an object."""
         self.agree(lambda provider: (provider.head_request(key), provider.read_head))
+
+    def tags(self, key: str) -> None:
+        """See that both have kept the same tags with an object; the provider writes tags, and reads none."""
+
+        def read(reply: HttpReply) -> dict[str, str]:
+            return {tag["Key"]: tag["Value"] for tag in self.aws.parse("GetObjectTagging", reply)["TagSet"]}
+
+        real = outcome(lambda: self.real(self.aws.build("GetObjectTagging", {"Key": key}), read))
+        kept = self.model.find(key)
+        if kept is None:
+            assert real is FaultKind.NOT_FOUND, real
+        else:
+            assert real == {name[len(TAG) :]: value for name, value in kept.kept if name.startswith(TAG)}
+
+    def parts(self, key: str, ids: Callable[[StorageProvider], str]) -> list[tuple[PartReceipt, ...]] | FaultKind:
+        """The pages of an upload's parts, which both list alike, or the kind of fault."""
+        pages: list[tuple[PartReceipt, ...]] = []
+        marker = ""
+        while not pages or marker:
+
+            def asking(provider: StorageProvider, marker: str = marker) -> Ask[PartPage]:
+                return _short(provider.list_parts_request(key, ids(provider), marker)), provider.read_list_parts
+
+            page = self.agree(asking)
+            if isinstance(page, FaultKind):
+                return page
+            pages.append(page.parts)
+            marker = page.next_marker
+        return pages
 
     def listed(self) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
         """The pages of all objects, by the server and by the model."""
@@ -80,7 +119,10 @@ class StorePair:
 
 def _short(request: HttpRequest) -> HttpRequest:
     """The request for a short page; the model's pages are short already."""
-    return replace(request, target=f"{request.target}&max-keys={PAGE}") if "?" in request.target else request
+    if "?" not in request.target:
+        return request
+    target = request.target.replace(f"max-parts={PARTS_PAGE}", f"max-parts={PAGE}")
+    return replace(request, target=target if target != request.target else f"{target}&max-keys={PAGE}")
 
 
 def same(real: Any, modelled: Any) -> bool:

@@ -3,7 +3,8 @@
 import hashlib
 import itertools
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 from hypothesis import settings
@@ -11,9 +12,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from cloud_mirror.policy import MIB, PoolPolicy
+from cloud_mirror.wire.aws import AwsService
 from cloud_mirror.wire.checksums import combine_parts, crc64nvme
 from cloud_mirror.wire.s3 import S3Provider
-from cloud_mirror.wire.storage import FaultKind, ObjectAttributes, PartReceipt, StorageProvider
+from cloud_mirror.wire.storage import (
+    BucketObject,
+    FaultKind,
+    ObjectAttributes,
+    PartPage,
+    PartReceipt,
+    StorageProvider,
+)
 from tests.servers import Moto, SeaweedFS
 from tests.simulator.store_pair import PAGE, Ask, StorePair
 from tests.wire.exchange import Asker
@@ -24,8 +33,13 @@ BODIES = st.sampled_from([b"", b"body", b"other"])
 LARGE = b"L" * (5 * MIB)
 PARTS = st.sampled_from([b"part", b"tail"])
 ATTRIBUTES = st.sampled_from(
-    [ObjectAttributes(), ObjectAttributes(content_type="text/x", metadata=(("copy-id", "c"), ("url", "https://a/b")))]
+    [
+        ObjectAttributes(),
+        ObjectAttributes(content_type="text/x", metadata=(("copy-id", "c"), ("url", "https://a/b"))),
+        ObjectAttributes(tags=(("team", "a"),)),
+    ]
 )
+TAGS = st.sampled_from([(("sha256", "a b+-=._:/@"),), (("sha256", "c"), ("x", ""))])
 WRONG = crc64nvme(b"something else")
 MOTO_BREAKS = (FaultKind.UNAVAILABLE, FaultKind.NOT_FOUND)
 """What moto makes of an upload that is not there (any more), and what S3 makes of it."""
@@ -37,7 +51,8 @@ class Server:
 
     s3: S3Provider
     asker: Asker
-    checks: bool  # whether it compares checksums
+    aws: AwsService
+    checks: bool  # whether it compares checksums, and a copy's condition
 
 
 @dataclass
@@ -61,7 +76,12 @@ def server(request: pytest.FixtureRequest) -> Server:
     asker = Asker(s3, *keys)
     step = s3.setup_steps()[0]
     asker(step.request, lambda reply: s3.read_setup(step, reply))
-    return Server(s3, asker, checks)
+    return Server(s3, asker, AwsService("s3", pool.region, endpoint_url, pool.bucket), checks)
+
+
+def pair_of(server: Server) -> StorePair:
+    """The server and a new model, under a prefix of their own."""
+    return StorePair(server.s3, server.asker, server.aws, f"00/{next(NUMBERS)}/")
 
 
 class Machine(RuleBasedStateMachine):
@@ -69,9 +89,9 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self, server: Server) -> None:
         super().__init__()
-        self.checks = server.checks
+        self.checks, self.bucket = server.checks, server.aws.bucket
         self.known = () if server.checks else (MOTO_BREAKS,)
-        self.pair = StorePair(server.s3, server.asker, f"00/{next(NUMBERS)}/")
+        self.pair = pair_of(server)
         self.begun: list[Begun] = []
         self.changed: set[str] = set()
 
@@ -94,6 +114,21 @@ class Machine(RuleBasedStateMachine):
         key = self.key(name)
         self.pair.agree(lambda provider: (provider.delete_request(key), provider.read_delete))
 
+    @rule(name=NAMES, tags=TAGS)
+    def tag(self, name: str, tags: tuple[tuple[str, str], ...]) -> None:
+        key = self.key(name)
+        self.pair.agree(lambda provider: (provider.put_tags_request(key, tags), provider.read_put_tags))
+
+    @rule(name=NAMES, source=NAMES, body=BODIES, attributes=ATTRIBUTES)
+    def copy(self, name: str, source: str, body: bytes, attributes: ObjectAttributes) -> None:
+        if not self.checks:  # moto copies whatever is there now
+            return
+        key = self.key(name)
+        found = BucketObject(self.bucket, self.pair.prefix + source, etag_of(body))
+        self.pair.agree(
+            lambda provider: (provider.copy_object_request(key, found, attributes), provider.read_copy_object)
+        )
+
     @rule(name=NAMES, attributes=ATTRIBUTES)
     def begin(self, name: str, attributes: ObjectAttributes) -> None:
         key = self.key(name)
@@ -110,7 +145,7 @@ class Machine(RuleBasedStateMachine):
         return upload.real_id if provider is self.pair.s3 else upload.model_id
 
     @precondition(lambda self: self.begun)
-    @rule(data=st.data(), number=st.integers(1, 2), body=PARTS, right=st.booleans())
+    @rule(data=st.data(), number=st.integers(1, 3), body=PARTS, right=st.booleans())
     def upload_part(self, data: st.DataObject, number: int, body: bytes, right: bool) -> None:
         upload = data.draw(st.sampled_from(self.begun))
         crc = crc64nvme(body) if right or not self.checks else WRONG
@@ -126,6 +161,15 @@ class Machine(RuleBasedStateMachine):
             upload.parts[number] = body
 
     @precondition(lambda self: self.begun)
+    @rule(data=st.data())
+    def list_parts(self, data: st.DataObject) -> None:
+        upload = data.draw(st.sampled_from(self.begun))
+        pages = self.pair.parts(upload.key, lambda provider: self.id_of(upload, provider))
+        if isinstance(pages, list):
+            listed = [(part.number, part.etag) for page in pages for part in page]
+            assert listed == [(number, etag_of(body)) for number, body in sorted(upload.parts.items())]
+
+    @precondition(lambda self: self.begun)
     @rule(data=st.data(), wrong=st.sampled_from(["", "", "etag", "crc", "missing"]))
     def complete(self, data: st.DataObject, wrong: str) -> None:
         upload = data.draw(st.sampled_from(self.begun))
@@ -134,7 +178,7 @@ class Machine(RuleBasedStateMachine):
         self.changed.add(upload.key)
         parts = dict(sorted(upload.parts.items()))
         if wrong == "missing":
-            parts[3] = b"never sent"
+            parts[4] = b"never sent"
         listed = tuple(
             PartReceipt(number, etag_of(b"x" if wrong == "etag" else body), len(body), crc64nvme(body))
             for number, body in parts.items()
@@ -178,7 +222,9 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def what_was_touched_is_the_same(self) -> None:
         while self.changed:
-            self.pair.head(self.changed.pop())
+            key = self.changed.pop()
+            self.pair.head(key)
+            self.pair.tags(key)
 
 
 def etag_of(body: bytes) -> str:
@@ -194,7 +240,7 @@ def test_the_model_does_as_the_store(server: Server) -> None:
 
 
 def test_parts_of_the_least_size_become_an_object_and_smaller_ones_do_not(server: Server) -> None:
-    pair = StorePair(server.s3, server.asker, f"00/{next(NUMBERS)}/")
+    pair = pair_of(server)
     key = f"{pair.prefix}k"
     begun = pair.both(lambda s: (s.create_upload_request(key, ObjectAttributes()), s.read_create_upload))
     ids = dict(zip((pair.s3, pair.simulated), map(str, begun), strict=True))
@@ -216,7 +262,7 @@ def test_parts_of_the_least_size_become_an_object_and_smaller_ones_do_not(server
 
 def test_what_the_servers_leave_out_and_s3_does(server: Server) -> None:
     """The differences that docs/simulator.md names: where one of these ends, that page has a line too many."""
-    pair = StorePair(server.s3, server.asker, f"00/{next(NUMBERS)}/")
+    pair = pair_of(server)
     key, body = f"{pair.prefix}k", b"body"
     part = PartReceipt(1, etag_of(body), 4, crc64nvme(body))
 
@@ -244,4 +290,34 @@ def test_what_the_servers_leave_out_and_s3_does(server: Server) -> None:
 
     real, modelled = pair.both(lambda s: (s.put_request(key, body, ObjectAttributes(), WRONG), s.read_put))
     assert real == (FaultKind.REJECTED if server.checks else etag_of(body))
+    assert modelled is FaultKind.REJECTED
+
+
+def test_where_servers_take_a_copy_or_a_listing_for_less_than_s3_does(server: Server) -> None:
+    """As the test before."""
+    pair = pair_of(server)
+    key, other, body = f"{pair.prefix}k", f"{pair.prefix}other", b"body"
+    etag = pair.agree(lambda s: (s.put_request(other, body, ObjectAttributes(), crc64nvme(body)), s.read_put))
+    assert etag == etag_of(body)
+    emptied = pair.both(lambda s: (s.put_tags_request(other, ()), s.read_put_tags))
+    assert emptied == (None if server.checks else FaultKind.UNAVAILABLE, None)
+
+    stale = BucketObject(server.aws.bucket, other, etag_of(b"what it was"))
+    copied = pair.both(lambda s: (s.copy_object_request(key, stale, ObjectAttributes()), s.read_copy_object))
+    assert copied == (FaultKind.CONFLICT if server.checks else etag, FaultKind.CONFLICT)
+
+    begun = pair.both(lambda s: (s.create_upload_request(key, ObjectAttributes()), s.read_create_upload))
+    ids = dict(zip((pair.s3, pair.simulated), map(str, begun), strict=True))
+    listed = pair.both(lambda s: (s.list_parts_request(other, ids[s]), s.read_list_parts))
+    assert listed == (FaultKind.NOT_FOUND if server.checks else PartPage(()), FaultKind.NOT_FOUND)
+
+    def copy_part(size: int) -> tuple[PartReceipt | FaultKind, PartReceipt | FaultKind]:
+        source = BucketObject(server.aws.bucket, other, etag_of(body))
+        read = {s: partial(s.read_copy_part, 1, size) for s in ids}
+        return pair.both(lambda s: (s.copy_part_request(key, ids[s], 1, source, 0, size - 1), read[s]))
+
+    part = PartReceipt(1, etag_of(body), 4, crc64nvme(body))
+    assert copy_part(4) == (part if server.checks else replace(part, crc=""), part)
+    beyond, modelled = copy_part(5)
+    assert (beyond is FaultKind.REJECTED) == server.checks
     assert modelled is FaultKind.REJECTED

@@ -2,15 +2,19 @@
 
 import functools
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from cloud_mirror.policy import MIB, PoolPolicy
+from cloud_mirror.wire.aws import AwsService
+from cloud_mirror.wire.calls import HttpReply, HttpRequest
 from cloud_mirror.wire.checksums import combine_parts, crc64nvme
 from cloud_mirror.wire.s3 import S3Provider
-from cloud_mirror.wire.storage import FaultKind, ObjectAttributes, PartReceipt, ServiceFault
+from cloud_mirror.wire.storage import BucketObject, FaultKind, ObjectAttributes, PartReceipt, ServiceFault
 from tests.servers import Moto, SeaweedFS
 from tests.wire.exchange import Asker, send
 
@@ -191,6 +195,130 @@ def test_listings_are_read_page_by_page(store: Store) -> None:
         marker = page.next_marker
     assert [len(page) for page in pages] == [2, 2, 1]
     assert [key for page in pages for key in page] == keys
+
+
+def test_the_parts_of_an_upload_are_listed_page_by_page(store: Store) -> None:
+    s3, ask = store.s3, store.ask
+    key = KEYS[1]
+    upload_id, parts = upload(store, key, (b"one", b"two!", b"three"))
+    listed = tuple(replace(part, crc="") for part in parts)  # neither server lists it
+    request = s3.list_parts_request(key, upload_id)
+    assert ask(request, s3.read_list_parts).parts == listed
+    first = ask(replace(request, target=request.target.replace("max-parts=1000", "max-parts=2")), s3.read_list_parts)
+    assert (first.parts, first.next_marker) == (listed[:2], "2")
+    last = ask(s3.list_parts_request(key, upload_id, first.next_marker), s3.read_list_parts)
+    assert (last.parts, last.next_marker) == (listed[2:], "")
+    ask(s3.abort_upload_request(key, upload_id), s3.read_abort_upload)
+    with pytest.raises(ServiceFault) as caught:
+        ask(request, s3.read_list_parts)
+    assert (caught.value.kind, caught.value.code) == (FaultKind.NOT_FOUND, "NoSuchUpload")
+
+
+def test_an_upload_is_completed_by_what_the_store_lists(store: Store) -> None:
+    """As somebody does who takes it over, and knows of its parts only that."""
+    s3, ask = store.s3, store.ask
+    bodies = (b"a" * (5 * MIB), b"tail")
+    upload_id, _ = upload(store, KEYS[0], bodies)
+    listed = ask(s3.list_parts_request(KEYS[0], upload_id), s3.read_list_parts).parts
+    whole = b"".join(bodies)
+    request = s3.complete_upload_request(KEYS[0], upload_id, listed, len(whole), crc64nvme(whole))
+    etag = ask(request, s3.read_complete_upload)
+    found = ask(s3.head_request(KEYS[0]), s3.read_head)
+    assert found is not None
+    assert (found.size, found.etag, found.crc64nvme) == (len(whole), etag, crc64nvme(whole))
+
+
+def test_an_upload_is_listed_with_its_beginning_by_the_store_s_clock(store: Store) -> None:
+    s3, ask = store.s3, store.ask
+    upload_id, _ = upload(store, KEYS[0], ())
+    page = ask(s3.list_uploads_request(""), s3.read_list_uploads)
+    (listed,) = page.uploads
+    assert listed.upload_id == upload_id
+    assert listed.initiated is not None
+    assert page.now is not None
+    age = page.now - listed.initiated
+    assert (
+        age < timedelta(minutes=1) if store.checks else age > timedelta(days=365)
+    )  # moto: always the same day of 2010
+
+
+def source_in(store: Store, body: bytes) -> BucketObject:
+    """An object in another bucket of the same server, with attributes of its own."""
+    other = S3Provider(replace(store.pool, bucket=f"source-{secrets.token_hex(8)}"))
+    bucket = other.setup_steps()[0]
+    store.ask(bucket.request, functools.partial(other.read_setup, bucket))
+    own = ObjectAttributes("text/source", metadata=(("owner", "somebody"),))
+    etag = store.ask(other.put_request(KEYS[1], body, own, crc64nvme(body)), other.read_put)
+    return BucketObject(other.location(KEYS[1]).split("/")[3], KEYS[1], etag)
+
+
+def test_a_copy_within_the_store_keeps_what_it_is_given(store: Store) -> None:
+    s3, ask = store.s3, store.ask
+    body = b"body of the source"
+    source = source_in(store, body)
+    etag = ask(s3.copy_object_request(KEYS[2], source, KEPT), s3.read_copy_object)
+    found = ask(s3.head_request(KEYS[2]), s3.read_head)
+    assert found is not None
+    assert (found.size, found.etag, found.crc64nvme) == (len(body), etag, crc64nvme(body))
+    assert sorted(found.metadata) == sorted(KEPT.metadata)
+    answer = send(s3.get_request(KEYS[2]))
+    assert (answer.body, answer.header("content-type")) == (body, "text/x")
+
+
+def test_an_upload_is_made_of_ranges_within_the_store(store: Store) -> None:
+    s3, ask = store.s3, store.ask
+    body = b"x" * (5 * MIB) + b"y" * (MIB + 1)
+    source = source_in(store, body)
+    upload_id, _ = upload(store, KEYS[1], ())
+    parts = []
+    for number, (first, last) in enumerate(((0, 5 * MIB - 1), (5 * MIB, len(body) - 1)), 1):
+        request = s3.copy_part_request(KEYS[1], upload_id, number, source, first, last)
+        parts.append(ask(request, functools.partial(s3.read_copy_part, number, last - first + 1)))
+    listed = ask(s3.list_parts_request(KEYS[1], upload_id), s3.read_list_parts).parts
+    assert listed == tuple(replace(part, crc="") for part in parts)
+    crcs = [crc64nvme(body[: 5 * MIB]), crc64nvme(body[5 * MIB :])] if store.checks else ["", ""]
+    assert [part.crc for part in parts] == crcs
+    ask(s3.complete_upload_request(KEYS[1], upload_id, parts, len(body), ""), s3.read_complete_upload)
+    found = ask(s3.head_request(KEYS[1]), s3.read_head)
+    assert found is not None
+    assert (found.size, found.crc64nvme if store.checks else crc64nvme(body)) == (len(body), crc64nvme(body))
+
+
+def test_another_object_than_the_one_that_was_looked_at_is_not_copied(store: Store) -> None:
+    s3, ask = store.s3, store.ask
+    source = source_in(store, b"body")
+    upload_id, _ = upload(store, KEYS[0], ())
+    asking: tuple[tuple[Callable[[BucketObject], HttpRequest], Callable[[HttpReply], Any]], ...] = (
+        (lambda source: s3.copy_object_request(KEYS[0], source, KEPT), s3.read_copy_object),
+        (
+            lambda source: s3.copy_part_request(KEYS[0], upload_id, 1, source, 0, 3),
+            functools.partial(s3.read_copy_part, 1, 4),
+        ),
+    )
+    for made_from, read in asking:
+        with pytest.raises(ServiceFault) as caught:
+            ask(made_from(replace(source, key="none")), read)
+        assert caught.value.kind is FaultKind.NOT_FOUND
+        if store.checks:  # moto does not look at the condition
+            with pytest.raises(ServiceFault) as caught:
+                ask(made_from(replace(source, etag='"other"')), read)
+            assert (caught.value.kind, caught.value.code) == (FaultKind.CONFLICT, "PreconditionFailed")
+    assert ask(s3.head_request(KEYS[0]), s3.read_head) is None
+
+
+def test_tags_take_the_place_of_others(store: Store) -> None:
+    s3, ask = store.s3, store.ask
+    aws = AwsService("s3", store.pool.region, store.pool.endpoint_url, store.pool.bucket)
+    ask(s3.put_request(KEYS[1], b"body", ObjectAttributes(tags=(("team", "a"),))), s3.read_put)
+    for tags in ((("team", "a"),), (("sha256", "a b+-=._:/@"), ("x", ""))):
+        if tags[0][0] != "team":
+            ask(s3.put_tags_request(KEYS[1], tags), s3.read_put_tags)
+        told = ask(aws.build("GetObjectTagging", {"Key": KEYS[1]}), functools.partial(aws.parse, "GetObjectTagging"))
+        assert tuple((tag["Key"], tag["Value"]) for tag in told["TagSet"]) == tags
+    for key, value, kind in (("00/none", "a", FaultKind.NOT_FOUND), (KEYS[1], "é&", FaultKind.REJECTED)):
+        with pytest.raises(ServiceFault) as caught:
+            ask(s3.put_tags_request(key, (("sha256", value),)), s3.read_put_tags)
+        assert caught.value.kind is kind
 
 
 @pytest.fixture

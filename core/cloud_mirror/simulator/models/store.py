@@ -219,7 +219,7 @@ class StoreModel:
             return source
         first, last = map(int, named["range"].split("-"))
         if not first <= last < len(source.body):
-            return replies.refused(416, "InvalidRange")
+            return replies.refused(400, "InvalidArgument")
         body = source.body[first : last + 1]
         crc = crc64nvme(body)
         made = self._upload_part(upload, int(named["number"]), body, crc)
