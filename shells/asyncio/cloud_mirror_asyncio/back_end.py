@@ -56,6 +56,7 @@ class Copy:
                 for keeper in keepers:
                     keeper.cancel()
         finally:
+            self._runtime.memory.forget(self.cargo.receipt)
             if self.cargo.body is not None:
                 await self._runtime.http.close_body(CloseBody(self.cargo.body))
 

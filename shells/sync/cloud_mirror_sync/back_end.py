@@ -80,6 +80,7 @@ class Copy:
         finally:
             self._lease_stop.set()
             wait(tasks)
+            self._runtime.memory.forget(self.cargo.receipt)
             if self.cargo.body is not None:
                 self._runtime.http.close_body(CloseBody(self.cargo.body))
 
