@@ -195,8 +195,16 @@ class FindUpload:
 
 
 @dataclass(frozen=True, slots=True)
+class ReservePart:
+    """Wait until the process's memory has room for a part. Answer: `PartReserved`, unless the copy ends before."""
+
+    number: int
+    at_most_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class FetchPart:
-    """Read a part into memory: `at_most_bytes` from `first_byte` of the object (from 0).
+    """Read a part into its memory: `at_most_bytes` from `first_byte` of the object (from 0).
 
     After `setbacks` failures in a row it goes on where the last try broke off, having waited a while. Answer:
     `PartFetched` or `FetchFailed`.
@@ -373,6 +381,7 @@ CopyAction: TypeAlias = (
     | OpenOrigin
     | CloseOrigin
     | FindUpload
+    | ReservePart
     | FetchPart
     | PutCopy
     | CopyObject
@@ -450,3 +459,6 @@ CHANGING: Final = (
     Sweep,
 )
 """The actions that change something: a shell that can cancel what it does cancels none of these half-way."""
+
+BESIDE: Final = (KeepLease, ReservePart)
+"""What goes on beside a copy and is nothing to it once it has ended: a shell then need not wait for it."""

@@ -52,7 +52,7 @@ from cloud_mirror.copy_ending import (
     stop_when_quiet,
 )
 from cloud_mirror.copy_table import MAX_TRIES, OUTAGE_REST_S, Phase, Row, State, Stop, Transition
-from cloud_mirror.copy_transfer import on_created, on_found, on_origin, on_transfer
+from cloud_mirror.copy_transfer import on_created, on_found, on_origin, on_reserved, on_transfer
 from cloud_mirror.entry import Holder, Status
 from cloud_mirror.events import (
     CacheFailed,
@@ -81,6 +81,7 @@ from cloud_mirror.events import (
     OriginDeclined,
     OriginOpened,
     PartFetched,
+    PartReserved,
     PartUploaded,
     ProbeFailed,
     StoreFailed,
@@ -134,6 +135,8 @@ def transition(state: State, event: CopyEvent) -> Transition:
             return on_origin(state, event)
         case Phase.FINDING, (UploadFound() | UploadNotFound()):
             return on_found(state, event)
+        case Phase.TRANSFERRING, PartReserved(number) if 0 < number == state.reserving:
+            return on_reserved(state)
         case Phase.TRANSFERRING, (PartFetched() | FetchFailed() | PartUploaded() | StoreFailed()):
             return on_transfer(state, event)
         case Phase.CREATING, (UploadCreated() | StoreFailed()):

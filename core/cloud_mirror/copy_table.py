@@ -81,6 +81,7 @@ class Row(enum.Enum):
     DECLINED = "opening: the origin does not give the object"
     UPLOAD_FOUND = "finding: an earlier worker's upload is there to go on with"
     UPLOAD_NOT_FOUND = "finding: none is, or it cannot be told"
+    RESERVED = "transferring: there is memory for a part"
     FETCHED_WHOLE = "transferring: the object is whole, and small"
     FETCHED_FIRST = "transferring: the first part is here, and there is more"
     FETCHED_PART = "transferring: a part is here"
@@ -177,6 +178,7 @@ class State:
     part_bytes: int = 0  # how long each part is but the last; 0: as the plan has it, part by part
     upload_id: str = ""
     written: bool = False  # whether an object may stand under the copy's key
+    reserving: int = 0  # the part that memory is being waited for
     fetching: Parts = NONE
     fetched: Parts = NONE
     uploading: Parts = NONE
@@ -235,7 +237,7 @@ class State:
     def begun_anew(self) -> State:
         """The same, before anything of the object was opened."""
         begun = replace(self, anew=False, fault=None, detail="", length=None, part_bytes=0, fetched=NONE)
-        return replace(begun, setbacks=0, ended=False, size=0, sha256="")
+        return replace(begun, reserving=0, setbacks=0, ended=False, size=0, sha256="")
 
     def part_at(self, number: int) -> tuple[int, int]:
         """Where the part of that number begins in the object, and how long it is at most."""

@@ -12,7 +12,9 @@ Rules.
     did not come out of one body.
  2. Parts are asked for in their order, and none is more than `parts_at_once` ahead of the first that is not here: the
     digests of the whole take them in their order, and hold those that come early.
- 3. What makes a copy cheaper and turns out not to work is done without: the copy begins anew, once for each such way.
+ 3. Memory for a part is waited for before the part is asked for, and for one part at a time: so those that are held
+    until their turn never take it from the part that they wait for.
+ 4. What makes a copy cheaper and turns out not to work is done without: the copy begins anew, once for each such way.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from cloud_mirror.actions import (
     FetchPart,
     FindUpload,
     PutCopy,
+    ReservePart,
     UploadPart,
 )
 from cloud_mirror.copy_ending import begin_anew, fail, move, stop_when_quiet
@@ -118,6 +121,13 @@ def on_created(state: State, event: UploadCreated | StoreFailed) -> Transition:
             return fail(Row.STORE_FAILED, replace(state, lasting=False), event.reason, event.detail)
 
 
+def on_reserved(state: State) -> Transition:
+    """There is memory for the next part."""
+    state, fetch = _fetch(replace(state, reserving=0), state.reserving)
+    taken = _go_on(Row.RESERVED, state)
+    return taken._replace(actions=(fetch, *taken.actions))
+
+
 def on_transfer(state: State, event: PartFetched | FetchFailed | PartUploaded | StoreFailed) -> Transition:
     """Parts come from the origin and go to the store, a few at a time."""
     state = state.noted(event)
@@ -164,7 +174,7 @@ def _go_on(row: Row, state: State, upload: int | None = None) -> Transition:
         complete = CompleteUpload(state.epoch, state.upload_id)
         return move(row, replace(state, written=True), Phase.COMPLETING, complete)
     while (number := _next(state)) is not None:
-        state, action = (_copy if state.store_can else _fetch)(state, number)
+        state, action = (_copy if state.store_can else _reserve)(state, number)
         actions = (*actions, action)
     return Transition(row, state, actions)
 
@@ -172,7 +182,7 @@ def _go_on(row: Row, state: State, upload: int | None = None) -> Transition:
 def _next(state: State) -> int | None:
     """The part to be asked for next, if there is one and room for it."""
     plan = state.rules.plan
-    if state.ended or len(state.fetching) + len(state.uploading) >= plan.parts_at_once:
+    if state.ended or state.reserving or len(state.fetching) + len(state.uploading) >= plan.parts_at_once:
         return None
     if len(state.fetching) >= (plan.fetches_at_once if state.ranges else 1):
         return None
@@ -180,6 +190,11 @@ def _next(state: State) -> int | None:
     if number >= state.fetched.first_missing + plan.parts_at_once:
         return None
     return number if state.part_count is None or number <= state.part_count else None
+
+
+def _reserve(state: State, number: int) -> tuple[State, CopyAction]:
+    _, at_most_bytes = state.part_at(number)
+    return replace(state, reserving=number), ReservePart(number, at_most_bytes)
 
 
 def _fetch(state: State, number: int, setbacks: int = 0) -> tuple[State, CopyAction]:

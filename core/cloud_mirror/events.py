@@ -262,6 +262,13 @@ class UploadNotFound:
 
 
 @dataclass(frozen=True, slots=True)
+class PartReserved:
+    """There is memory for the part."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class PartFetched:
     """A part is in memory; `total_bytes` counts the body so far, with what an earlier worker had done of it.
 
@@ -375,6 +382,7 @@ CopyEvent: TypeAlias = (
     | OriginClosed
     | UploadFound
     | UploadNotFound
+    | PartReserved
     | PartFetched
     | FetchFailed
     | UploadCreated

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from cloud_mirror.simulator.agenda import Agenda
 from cloud_mirror.simulator.driver import Driver, Waiting
-from cloud_mirror.wire.calls import AwaitNotice, Done, Reply
+from cloud_mirror.wire.calls import AwaitNotice, Done, ReleaseMemory, Reply, ReserveMemory
+from cloud_mirror.wire.memory import Memory
 from cloud_mirror.wire.notices import NoticeBoard
 
 
@@ -84,10 +85,11 @@ class Task:
 class Host:
     """One process: the `Local` of its drivers."""
 
-    def __init__(self, name: str, agenda: Agenda, carrier: Carrier, clock_s: float) -> None:
+    def __init__(self, name: str, agenda: Agenda, carrier: Carrier, clock_s: float, memory_bytes: int) -> None:
         self.name = name
         self.agenda = agenda
         self.board = NoticeBoard()
+        self.memory = Memory(memory_bytes)
         self.alive = True
         self.paused = False
         self.subscribed = True
@@ -121,14 +123,20 @@ class Host:
         self.agenda.after(delay_s, self.deliver, do, *arguments)
 
     def carry(self, task: Task, number: int, call: Waiting) -> None:
-        """Carry a call out; waiting for notices is the process's own affair."""
-        if not isinstance(call, AwaitNotice):
-            self._carrier.carry(task, number, call)
-        elif self.board.is_later(call.entry_key, call.sequence):
-            self.after(0.0, task.answer, number, call, Done())
-        else:
-            self._waiting.setdefault(call.entry_key, []).append((task, number, call))
-            self.after(call.timeout_s, self._waited, task, number, call)
+        """Carry a call out; waiting, for notices or for memory, is the process's own affair."""
+        match call:
+            case AwaitNotice(entry_key, sequence) if self.board.is_later(entry_key, sequence):
+                self.after(0.0, task.answer, number, call, Done())
+            case AwaitNotice(entry_key, _, timeout_s):
+                self._waiting.setdefault(entry_key, []).append((task, number, call))
+                self.after(timeout_s, self._waited, task, number, call)
+            case ReserveMemory():
+                self.memory.ask(call, lambda: self.after(0.0, task.answer, number, call, Done()))
+            case ReleaseMemory():
+                self.memory.give_back(call)
+                self.after(0.0, task.answer, number, call, Done())
+            case _:
+                self._carrier.carry(task, number, call)
 
     def _waited(self, task: Task, number: int, call: AwaitNotice) -> None:
         waiting = self._waiting.get(call.entry_key)

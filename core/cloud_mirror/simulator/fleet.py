@@ -83,8 +83,10 @@ class Process:
         self.back = back
         self.draining = False
         self.ended = False
-        self.host = Host(name, around.agenda, around.network, around.agenda.now_s - around.chance.between(1, 1e5))
         self.services = dict(around.services)
+        memory_bytes = next(iter(self.services.values())).policy.worker.memory_budget_bytes
+        clock_s = around.agenda.now_s - around.chance.between(1, 1e5)
+        self.host = Host(name, around.agenda, around.network, clock_s, memory_bytes)
         self.flights: dict[tuple[str, str], Task] = {}
         self.tasks: set[Task] = set()
         self.purging = 0
@@ -259,6 +261,7 @@ class Process:
             if task in slots.copies and driver.done:
                 slots.copies.discard(task)
                 self.tasks.discard(task)
+                self.host.memory.forget(delivery.receipt)
                 for body in driver.cargo.bodies:
                     self.around.network.close(body)
                 self._free(pool)

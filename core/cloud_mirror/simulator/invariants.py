@@ -198,10 +198,14 @@ def bounded(calls: int, age_s: float) -> str:
     return "" if calls <= 200 + 40 * age_s else f"a task made {calls} calls in {age_s:.1f} s"
 
 
-def nothing_left(flights: int, keys: int, places: int) -> str:
-    """Memory stays bounded: when nobody asks, no flight is left, and Redis holds at most two keys for a URL."""
+def nothing_left(flights: int, keys: int, places: int, memory_bytes: int) -> str:
+    """Memory stays bounded: when nobody asks, no flight is left, Redis holds at most two keys for a URL, and processes
+    that copy nothing hold nothing of their memory budget.
+    """
     if flights:
         return f"{flights} flights are left, and nobody waits"
+    if memory_bytes:
+        return f"{memory_bytes} bytes are reserved where nothing is copied"
     return "" if keys <= 2 * places else f"Redis holds {keys} keys for {places} URLs"
 
 

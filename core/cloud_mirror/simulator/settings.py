@@ -114,6 +114,7 @@ def draw_settings(chance: Chance) -> Settings:
         ),
         worker=WorkerPolicy(
             concurrency=chance.pick((1, 2, 4)),
+            memory_budget_bytes=chance.split("memory").pick((200, 300, 800, 2_000)),  # some parts, or not even one
             lease_s=chance.pick((6.0, 10.0, 20.0)),
             max_copy_s=chance.pick((20.0, 60.0, 600.0)),
             first_backoff_s=chance.pick((1.0, 4.0)),

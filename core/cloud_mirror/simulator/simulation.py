@@ -15,6 +15,7 @@ from cloud_mirror.simulator import invariants
 from cloud_mirror.simulator.agenda import START_S
 from cloud_mirror.simulator.chance import Chance
 from cloud_mirror.simulator.driver import Taken
+from cloud_mirror.simulator.engine import Role
 from cloud_mirror.simulator.fleet import Asked
 from cloud_mirror.simulator.inspection import Violation
 from cloud_mirror.simulator.mishaps import Mishaps
@@ -165,7 +166,9 @@ class Simulation:
         inspection.report("jobs-end", invariants.jobs_end(messages, pending))
         flights = sum(len(process.flights) for process in world.processes)
         places = len(self.settings.sources) * len(world.pools)
-        inspection.report("nothing-left", invariants.nothing_left(flights, len(held), places))
+        idle = [process for process in world.processes if all(task.role is not Role.COPY for task in process.tasks)]
+        memory_bytes = sum(process.host.memory.held_bytes for process in idle)
+        inspection.report("nothing-left", invariants.nothing_left(flights, len(held), places, memory_bytes))
 
     def _answers(self) -> dict[str, int]:
         counts: dict[str, int] = {}

@@ -16,6 +16,8 @@ nothing. No call ever raises: a failure is a `TransportFailure`, a value like an
 | `GetMonotonicTime` | `MonotonicTime` |
 | `GetNoticeSequence` | `NoticeSequence` |
 | `AwaitNotice` | `Done` |
+| `ReserveMemory` | `Done` |
+| `ReleaseMemory` | `Done` |
 """
 
 from __future__ import annotations
@@ -242,6 +244,25 @@ class AwaitNotice:
 
 
 @dataclass(frozen=True, slots=True)
+class ReserveMemory:
+    """Wait until the process's memory budget has so much room for this holder, which counts as used from then on.
+
+    A holder is a copy, by its delivery's receipt. What it still holds when it ends, its shell gives back.
+    """
+
+    holder: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseMemory:
+    """Give so much of what was reserved back."""
+
+    holder: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The call was carried out and has nothing to say."""
 
@@ -257,6 +278,8 @@ Call: TypeAlias = (
     | GetMonotonicTime
     | GetNoticeSequence
     | AwaitNotice
+    | ReserveMemory
+    | ReleaseMemory
 )
 Reply: TypeAlias = (
     HttpReply

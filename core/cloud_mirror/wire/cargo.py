@@ -136,6 +136,7 @@ class Cargo:
         self.lease: Lease | None = None
         self.acquiring_s = 0.0
         self.acknowledged = False
+        self.beginnings = 0  # how often the copy was begun, anew the last time
         self.told_s = -math.inf  # when the entry was last told how far the copy is, by the monotonic clock
         self._begin(None, (), None, "")
 
@@ -149,6 +150,8 @@ class Cargo:
         self.source: BucketObject | None = None  # what the source URL names in a bucket, if it does
         self.copied = False  # whether the store copied the bytes by itself: nobody here has seen them
         self.headers, self.etag, self.length = headers, etag, length
+        self._held: dict[int, int] = {}  # the memory that was reserved for each part
+        self.freed_bytes = 0  # of it, what is needed no more and not yet given back
         self.total_bytes = self.adopted_bytes = self.stored_bytes = 0
         self.parts: dict[int, Part] = {}
         self.receipts: dict[int, PartReceipt] = {}
@@ -184,11 +187,19 @@ class Cargo:
         """The SHA-256 of all bytes so far, in hex; "" where not all of them were seen."""
         return self._sha256.hexdigest() if self._turn else ""
 
-    def begin_part(self, number: int, at_most_bytes: int) -> Part:
-        """A part to be fed, or the one that was begun already; what the part before had no room for comes first."""
+    def hold(self, number: int, size_bytes: int) -> None:
+        """There is memory for the part."""
+        self._held[number] = size_bytes
+
+    def begin_part(self, number: int, at_most_bytes: int, *, to_its_end: bool = False) -> Part:
+        """A part to be fed, or the one that was begun already; what the part before had no room for comes first.
+
+        `to_its_end`: it has room for one byte too many, so that the end of its body is seen.
+        """
         part = self.parts.get(number)
         if part is None:
-            part = self.parts[number] = Part(number, at_most_bytes, self._digests if number == self._turn else ())
+            digests = self._digests if number == self._turn else ()
+            part = self.parts[number] = Part(number, at_most_bytes + to_its_end, digests)
             if number == self.next_streamed and self._rest:
                 rest, self._rest = self._rest, b""
                 part.feed(rest)
@@ -232,10 +243,18 @@ class Cargo:
         """Forget the part's bytes once they are stored and digested."""
         if part.number in self.receipts and not 0 < self._turn <= part.number:
             part.data = b""
+            self.freed_bytes += self._held.pop(part.number, 0)
 
     def forget_part(self, number: int) -> None:
         """The part will not be sent."""
         self.parts.pop(number, None)
+        self.freed_bytes += self._held.pop(number, 0)
+
+    def forget_parts(self) -> None:
+        """Nor will any other: the copy begins, or begins anew."""
+        self.beginnings += 1
+        for number in tuple(self._held):
+            self.forget_part(number)
 
     @property
     def bucket_object(self) -> BucketObject:

@@ -78,6 +78,11 @@ class Metrics:
             registry=registry,
         )
         self.copying = Gauge("cloud_mirror_copying", "Copies under way now.", ("pool",), registry=registry)
+        self.memory_reserved = Gauge(
+            "cloud_mirror_memory_reserved_bytes",
+            "What copies under way hold of the memory budget now.",
+            registry=registry,
+        )
         self.jobs = Counter(
             "cloud_mirror_jobs", "Queue messages, by what was done with them.", ("pool", "event"), registry=registry
         )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Coroutine
 
 from cloud_mirror import copy, lease
-from cloud_mirror.actions import CopyAction, KeepLease
+from cloud_mirror.actions import BESIDE, CopyAction, KeepLease
 from cloud_mirror.copy_table import Phase, State
 from cloud_mirror.events import CopyEvent, DrainBegun, JobReceived
 from cloud_mirror.lease import KeepingBegun, LeaseAction, LeaseEvent, Report, Reported, TickCame, WaitForTick
@@ -45,17 +45,18 @@ class Copy:
         self.tell(received)
         try:
             async with asyncio.TaskGroup() as tasks:
-                keepers: list[asyncio.Task[None]] = []
+                beside: list[asyncio.Task[None]] = []
                 while self.state.phase is not Phase.DONE:
                     row, self.state, actions = copy.transition(self.state, await self._inbox.get())
                     self._metrics.took(row)
                     for action in actions:
                         task = tasks.create_task(self._perform(action))
-                        if isinstance(action, KeepLease):
-                            keepers.append(task)
-                for keeper in keepers:
-                    keeper.cancel()
+                        if isinstance(action, BESIDE):
+                            beside.append(task)
+                for task in beside:
+                    task.cancel()
         finally:
+            self._runtime.memory.forget(self.cargo.receipt)
             for body in tuple(self.cargo.bodies):
                 await self._runtime.http.close_body(CloseBody(body))
 

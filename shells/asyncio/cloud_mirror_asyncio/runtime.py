@@ -25,11 +25,14 @@ from cloud_mirror.wire.calls import (
     Procedure,
     ReadBody,
     RedisCommand,
+    ReleaseMemory,
     Reply,
+    ReserveMemory,
     SigningMaterial,
     TransportFailure,
 )
 from cloud_mirror.wire.credentials import CredentialSource
+from cloud_mirror.wire.memory import Memory
 from cloud_mirror_asyncio.http_client import HttpClient
 from cloud_mirror_asyncio.redis_client import Notices, RedisClient
 
@@ -43,6 +46,7 @@ class Runtime:
         self.http = HttpClient(policy.source.allow_private_addresses)
         self.redis = RedisClient(policy.redis)
         self.notices = Notices(policy.redis, channels)
+        self.memory = Memory(policy.worker.memory_budget_bytes)
         self._credentials = CredentialSource(time.monotonic)
         self._loading = asyncio.Lock()
 
@@ -85,6 +89,17 @@ class Runtime:
             case AwaitNotice(entry_key, sequence, timeout_s):
                 await self.notices.wait(entry_key, sequence, timeout_s)
                 return Done()
+            case ReserveMemory():
+                return await self._reserve(call)
+            case ReleaseMemory():
+                self.memory.give_back(call)
+                return Done()
+
+    async def _reserve(self, call: ReserveMemory) -> Done:
+        granted = asyncio.Event()
+        with self.memory.asking(call, granted.set):
+            await granted.wait()
+        return Done()
 
     async def _signing_material(self) -> SigningMaterial | TransportFailure:
         """Credentials from memory; off the event loop where they have to be found or refreshed."""

@@ -13,11 +13,12 @@ from contextlib import suppress
 from typing import Final
 
 from cloud_mirror import copy, lease
-from cloud_mirror.actions import CopyAction, KeepLease
+from cloud_mirror.actions import BESIDE, CopyAction, KeepLease
 from cloud_mirror.copy_table import Phase, State
 from cloud_mirror.events import CopyEvent, DrainBegun, JobReceived
 from cloud_mirror.lease import KeepingBegun, LeaseAction, LeaseEvent, Report, Reported, TickCame, WaitForTick
 from cloud_mirror.message import Job
+from cloud_mirror.plan import PARTS_AT_ONCE
 from cloud_mirror.wire.calls import CloseBody
 from cloud_mirror.wire.cargo import Cargo, Lease
 from cloud_mirror.wire.limits import LAST_POLL_S
@@ -30,8 +31,8 @@ from cloud_mirror.wire.services import PoolServices
 from cloud_mirror_sync.runtime import Runtime
 from cloud_mirror_sync.stop import Stop, StoppedError
 
-ACTIONS_OF_A_COPY: Final = 8
-"""More than any copy does at once: a part is read, four are sent, progress is written, the lease is kept."""
+ACTIONS_OF_A_COPY: Final = PARTS_AT_ONCE + 3
+"""More than any copy does at once: parts are on their way, memory is waited for, the lease is kept."""
 
 FULL_S: Final = 0.5  # how soon a loop whose slots are all taken sees that it is to stop
 
@@ -52,7 +53,7 @@ class Copy:
         self.state: State = services.manager.copy(secrets.token_urlsafe(12), secrets.token_urlsafe(12))
         self._inbox: queue.SimpleQueue[CopyEvent | BaseException] = queue.SimpleQueue()
         self._stop = Stop()
-        self._lease_stop = Stop()
+        self._beside = Stop()
 
     def tell(self, event: CopyEvent) -> None:
         """Something happened to this copy."""
@@ -61,7 +62,7 @@ class Copy:
     def stop(self) -> None:
         """Break it off, wherever it is."""
         self._stop.set()
-        self._lease_stop.set()
+        self._beside.set()
         self._inbox.put(StoppedError())
 
     def run(self) -> None:
@@ -78,8 +79,9 @@ class Copy:
                 tasks = [task for task in tasks if not task.done()]
                 tasks += [self._hands.submit(self._perform, action) for action in actions]
         finally:
-            self._lease_stop.set()
+            self._beside.set()
             wait(tasks)
+            self._runtime.memory.forget(self.cargo.receipt)
             for body in tuple(self.cargo.bodies):
                 self._runtime.http.close_body(CloseBody(body))
 
@@ -88,7 +90,8 @@ class Copy:
             if isinstance(action, KeepLease):
                 self._keep_lease(action)
                 return
-            self.tell(self._runtime.perform(copy_procedures.perform(self._services, self.cargo, action), self._stop))
+            stop = self._beside if isinstance(action, BESIDE) else self._stop
+            self.tell(self._runtime.perform(copy_procedures.perform(self._services, self.cargo, action), stop))
         except StoppedError:
             pass  # the copy is at its end
         except BaseException as error:  # noqa: BLE001  # raised again by the thread that drives the copy
@@ -105,14 +108,14 @@ class Copy:
 
     def _answer(self, action: LeaseAction) -> LeaseEvent:
         if isinstance(action, WaitForTick):
-            self._lease_stop.sleep(action.for_s)
+            self._beside.sleep(action.for_s)
             return TickCame(time.monotonic())
         if isinstance(action, Report):
             self.tell(action.event)
             return Reported()
         cargo = self.cargo
         procedure = lease_procedures.perform(self._services, cargo.url, cargo.receipt, action)
-        return self._runtime.perform(procedure, self._lease_stop)
+        return self._runtime.perform(procedure, self._beside)
 
 
 class BackEnd:

@@ -26,11 +26,14 @@ from cloud_mirror.wire.calls import (
     Procedure,
     ReadBody,
     RedisCommand,
+    ReleaseMemory,
     Reply,
+    ReserveMemory,
     SigningMaterial,
     TransportFailure,
 )
 from cloud_mirror.wire.credentials import CredentialSource
+from cloud_mirror.wire.memory import Memory
 from cloud_mirror_sync.http_client import HttpClient
 from cloud_mirror_sync.redis_client import Notices, RedisClient
 from cloud_mirror_sync.stop import Stop, StoppedError
@@ -45,6 +48,7 @@ class Runtime:
         self.http = HttpClient(policy.source.allow_private_addresses)
         self.redis = RedisClient(policy.redis)
         self.notices = Notices(policy.redis, channels)
+        self.memory = Memory(policy.worker.memory_budget_bytes, threading.Lock())
         self._credentials = CredentialSource(time.monotonic)
         self._loading = threading.Lock()
 
@@ -99,6 +103,18 @@ class Runtime:
             case AwaitNotice(entry_key, sequence, timeout_s):
                 self.notices.wait(entry_key, sequence, timeout_s, stop)
                 return Done()
+            case ReserveMemory():
+                return self._reserve(call, stop)
+            case ReleaseMemory():
+                self.memory.give_back(call)
+                return Done()
+
+    def _reserve(self, call: ReserveMemory, stop: Stop) -> Done:
+        granted = threading.Event()
+        with self.memory.asking(call, granted.set), stop.interrupting(granted.set):
+            granted.wait()
+            stop.check()
+        return Done()
 
     def _signing_material(self) -> SigningMaterial | TransportFailure:
         """Credentials from memory; one thread finds or refreshes them, the others wait for it."""

@@ -54,6 +54,7 @@ class Copy:
                         nursery.start_soon(self._perform, action)
                 nursery.cancel_scope.cancel()  # what is left is the keeping of a lease that nobody needs
         finally:
+            self._runtime.memory.forget(self.cargo.receipt)
             for body in tuple(self.cargo.bodies):
                 await self._runtime.http.close_body(CloseBody(body))
 

@@ -53,6 +53,7 @@ class Mirror:
         async with AsyncExitStack() as stack:
             channels = tuple(keys.channel(pool.name) for pool in self.policy.pools)
             self._runtime = await stack.enter_async_context(open_runtime(self.policy, channels))
+            self.metrics.memory_reserved.set_function(lambda: self._runtime.memory.held_bytes)
             self._nursery = await stack.enter_async_context(open_background())
             stack.callback(self._runtime.hurry)
             self._front_end = FrontEnd(self._runtime, self.services, self.metrics, self._nursery)

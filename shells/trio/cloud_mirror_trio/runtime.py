@@ -30,11 +30,14 @@ from cloud_mirror.wire.calls import (
     Procedure,
     ReadBody,
     RedisCommand,
+    ReleaseMemory,
     Reply,
+    ReserveMemory,
     SigningMaterial,
     TransportFailure,
 )
 from cloud_mirror.wire.credentials import CredentialSource
+from cloud_mirror.wire.memory import Memory
 from cloud_mirror_trio.http_client import HttpClient
 from cloud_mirror_trio.nursery import open_background
 from cloud_mirror_trio.redis_client import Notices, RedisClient
@@ -52,6 +55,7 @@ class Runtime:
         self.http = HttpClient(policy.source.allow_private_addresses)
         self.redis = RedisClient(policy.redis, nursery)
         self.notices = Notices(policy.redis, channels)
+        self.memory = Memory(policy.worker.memory_budget_bytes)
         self._credentials = CredentialSource(time.monotonic)  # it is asked in a thread, where trio has no clock
         self._loading = trio.Lock()
         self._finishing: set[trio.CancelScope] = set()
@@ -117,6 +121,17 @@ class Runtime:
             case AwaitNotice(entry_key, sequence, timeout_s):
                 await self.notices.wait(entry_key, sequence, timeout_s)
                 return Done()
+            case ReserveMemory():
+                return await self._reserve(call)
+            case ReleaseMemory():
+                self.memory.give_back(call)
+                return Done()
+
+    async def _reserve(self, call: ReserveMemory) -> Done:
+        granted = trio.Event()
+        with self.memory.asking(call, granted.set):
+            await granted.wait()
+        return Done()
 
     async def _signing_material(self) -> SigningMaterial | TransportFailure:
         """Credentials from memory; in a thread where they have to be found or refreshed."""

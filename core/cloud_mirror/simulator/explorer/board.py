@@ -180,10 +180,7 @@ class Board:
             changes |= heard
             reaction = self.parts.react(changes.get(place, before), number, reply, now)
         changes[place] = reaction.node
-        if reaction.open is not None:
-            origin = changes.get(self.place["origin"], world[self.place["origin"]])
-            closing = self.parts.calls.number(CloseBody(reaction.open))
-            changes[self.place["origin"]] = self.parts.effect("origin", origin, closing, now).model
+        changes |= self._closed(world, changes, reaction.open, now)
         if not self.size.faults and isinstance(call, OpenBody) and call.request.method == "GET":
             weather = replace(weather, fetched=weather.fetched + 1)
         weather = self._purge_noted(before, reaction.node, weather)
@@ -202,11 +199,16 @@ class Board:
             return replace(weather, purged=max(weather.purged, new.version)) if new.state.done else weather
         return weather
 
+    def _closed(self, world: World, changes: dict[int, int], bodies: frozenset[int], now: float) -> dict[int, int]:
+        """What the origin is once bodies that a process left open are closed."""
+        place = self.place["origin"]
+        origin = changes.get(place, world[place])
+        for body in sorted(bodies):
+            origin = self.parts.effect("origin", origin, self.parts.calls.number(CloseBody(body)), now).model
+        return {place: origin} if bodies else {}
+
     def _reacted(self, move: Move, world: World, weather: Weather, place: int, reaction: Reaction) -> Step:
         changes = {place: reaction.node}
-        for body in sorted(reaction.open):
-            closing = self.parts.calls.number(CloseBody(body))
-            origin = changes.get(self.place["origin"], world[self.place["origin"]])
-            changes[self.place["origin"]] = self.parts.effect("origin", origin, closing, weather.now).model
+        changes |= self._closed(world, changes, reaction.open, weather.now)
         weather = self._purge_noted(world[place], reaction.node, weather)
         return Step(move, self._changes(changes, weather), reaction.response, place)

@@ -14,7 +14,7 @@ from cloud_mirror.events import DrainBegun, JobReceived, Request, RequestDeadlin
 from cloud_mirror.message import Job
 from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.simulator.driver import CopyDriver, Driver, FlightDriver, ProcedureDriver, Rest, Waiting, Watch
-from cloud_mirror.wire.calls import AwaitNotice, Backoff, CloseBody, Done, ReadBody, Reply
+from cloud_mirror.wire.calls import AwaitNotice, Backoff, CloseBody, Done, ReadBody, ReleaseMemory, Reply, ReserveMemory
 from cloud_mirror.wire.procedures import jobs
 from cloud_mirror.wire.procedures.purge import purge
 from cloud_mirror.wire.queue import Delivery
@@ -46,6 +46,10 @@ class Clock:
 
 LONGEST_S: Final = 12.0
 """How long a pause, an outage or a slow call lasts at most: twice a lease."""
+
+
+AT_ONCE: Final = (Backoff, ReserveMemory, ReleaseMemory)
+"""The calls that are answered without anything else happening before."""
 
 
 class Life(enum.Enum):
@@ -94,13 +98,15 @@ class Node(ABC):
         self.settle()
 
     def settle(self) -> None:
-        """See what waits now. Backing off takes no time here: the shortest that it may take."""
+        """See what waits now. Backing off takes no time here: the shortest that it may take. Memory is never short: a
+        back end has one slot, so that it has nobody to share with.
+        """
         driver = self.driver
         while driver is not None:
-            backing_off = [number for number, call in driver.calls.items() if isinstance(call, Backoff)]
-            if not backing_off:
+            at_once = [number for number, call in driver.calls.items() if isinstance(call, AT_ONCE)]
+            if not at_once:
                 break
-            for number in backing_off:
+            for number in at_once:
                 driver.answer(number, Done())
         calls = {} if driver is None else driver.calls
         self.slow = {number: until for number, until in self.slow.items() if number in calls}

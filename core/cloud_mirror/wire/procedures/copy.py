@@ -29,6 +29,7 @@ from cloud_mirror.actions import (
     PutCopy,
     ReadEntry,
     ReadEpoch,
+    ReservePart,
     ReturnJob,
     TagCopy,
     UploadPart,
@@ -92,6 +93,8 @@ def perform(services: PoolServices, cargo: Cargo, action: CopyAction) -> Procedu
             return (yield from fetch.close(cargo))
         case FindUpload(epoch):
             return (yield from uploads.find_upload(services, cargo, epoch))
+        case ReservePart(number, at_most_bytes):
+            return (yield from fetch.reserve_part(cargo, number, at_most_bytes))
         case FetchPart():
             return (yield from fetch.fetch_part(services, cargo, action))
         case Acknowledge():
@@ -154,6 +157,7 @@ def _put(services: PoolServices, cargo: Cargo, epoch: str, copy_id: str) -> Proc
     timeout_s = services.policy.worker.store_timeout_s
     outcome = yield from ask(provider, request, provider.read_put, timeout_s=timeout_s)
     cargo.stow_part(1, "")
+    yield from fetch.give_back(cargo)
     return store.failure(outcome) if isinstance(outcome, Failed) else CopyWritten()
 
 
@@ -195,6 +199,7 @@ def _upload(services: PoolServices, cargo: Cargo, action: UploadPart) -> Procedu
         cargo.forget_part(number)
         return store.failure(outcome, number)
     cargo.stow_part(number, outcome.value)
+    yield from fetch.give_back(cargo)
     yield from _tell_progress(services, cargo)
     return PartUploaded(number)
 

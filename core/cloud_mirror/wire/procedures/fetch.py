@@ -6,9 +6,19 @@ from dataclasses import replace
 from typing import Final
 
 from cloud_mirror.actions import FetchPart
-from cloud_mirror.events import FetchFailed, OriginClosed, OriginDeclined, OriginOpened, PartFetched
+from cloud_mirror.events import FetchFailed, OriginClosed, OriginDeclined, OriginOpened, PartFetched, PartReserved
 from cloud_mirror.reason import Reason
-from cloud_mirror.wire.calls import Backoff, BodyRead, CloseBody, FailureKind, Procedure, ReadBody, TransportFailure
+from cloud_mirror.wire.calls import (
+    Backoff,
+    BodyRead,
+    CloseBody,
+    FailureKind,
+    Procedure,
+    ReadBody,
+    ReleaseMemory,
+    ReserveMemory,
+    TransportFailure,
+)
 from cloud_mirror.wire.cargo import Cargo, Part
 from cloud_mirror.wire.procedures import origin
 from cloud_mirror.wire.services import PoolServices
@@ -21,6 +31,8 @@ LONGEST_REST_S: Final = 8.0
 def open_object(services: PoolServices, cargo: Cargo) -> Procedure[OriginOpened | OriginDeclined]:
     """Ask the origin for the object; what was open of it before is closed."""
     yield from close(cargo)
+    cargo.forget_parts()
+    yield from give_back(cargo)
     outcome = yield from origin.open_origin(services, cargo.url)
     if isinstance(outcome, OriginDeclined):
         return outcome
@@ -48,7 +60,7 @@ def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Proce
         yield Backoff(min(LONGEST_REST_S, FIRST_REST_S * 2.0 ** (action.setbacks - 1)))
     by_itself = not cargo.streams(number)
     to_its_end = by_itself or action.first_byte + action.at_most_bytes == cargo.length
-    part = cargo.begin_part(number, action.at_most_bytes + to_its_end)  # a byte too many, so that the end is seen
+    part = cargo.begin_part(number, action.at_most_bytes, to_its_end=to_its_end)
     had, ended = part.size, False
     if not part.full:
         outcome = yield from (_read_by_itself if by_itself else _read_stream)(services, cargo, part, action)
@@ -56,9 +68,28 @@ def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Proce
             return replace(outcome, number=number, advanced=part.size > had)
         ended = outcome.ended and not by_itself
     cargo.end_part(part, streamed=not by_itself)
+    yield from give_back(cargo)
     ended = ended or cargo.whole
     fault = cargo.fault() if ended else None
     return PartFetched(number, part.size, cargo.total_bytes, ended, fault, cargo.sha256 if ended else "")
+
+
+def reserve_part(cargo: Cargo, number: int, at_most_bytes: int) -> Procedure[PartReserved]:
+    """Wait for the part's memory. What comes once the copy has begun anew is for a part of before: it goes back."""
+    beginnings = cargo.beginnings
+    yield ReserveMemory(cargo.receipt, at_most_bytes)
+    if beginnings != cargo.beginnings:
+        yield ReleaseMemory(cargo.receipt, at_most_bytes)
+        return PartReserved(0)
+    cargo.hold(number, at_most_bytes)
+    return PartReserved(number)
+
+
+def give_back(cargo: Cargo) -> Procedure[None]:
+    """Give back the memory of parts whose bytes are not needed any more."""
+    freed_bytes, cargo.freed_bytes = cargo.freed_bytes, 0
+    if freed_bytes:
+        yield ReleaseMemory(cargo.receipt, freed_bytes)
 
 
 def _read_stream(
