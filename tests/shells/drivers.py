@@ -26,6 +26,7 @@ import cloud_mirror_sync.http_client
 import cloud_mirror_sync.mirror
 import cloud_mirror_sync.network
 import cloud_mirror_sync.redis_client
+import cloud_mirror_sync.runtime
 import cloud_mirror_trio.http_client
 import cloud_mirror_trio.mirror
 import cloud_mirror_trio.network
@@ -34,7 +35,7 @@ import cloud_mirror_trio.runtime
 from cloud_mirror.actions import Response
 from cloud_mirror.http_api import Answer
 from cloud_mirror.policy import Policy, RedisPolicy
-from cloud_mirror.wire.calls import Call, CloseBody, HttpExchange, OpenBody, ReadBody, RedisCommand
+from cloud_mirror.wire.calls import Call, CloseBody, HttpExchange, OpenBody, Procedure, ReadBody, RedisCommand
 from cloud_mirror.wire.desk import Roles
 from cloud_mirror_sync.stop import Stop, StoppedError
 from cloud_mirror_trio.nursery import open_background
@@ -104,6 +105,17 @@ class Embedded:
         return int(self.mirror._runtime.http.open_bodies)
 
 
+@dataclass(frozen=True, slots=True)
+class Performer:
+    """A shell's runtime. `begin` starts a procedure beside the test, which can be cut off there."""
+
+    runtime: Any
+    begin: Callable[[Procedure[Any]], Future[Any]]
+    cut_off: Callable[[Future[Any]], None]
+    forget: Callable[[str], None]
+    """A copy has ended."""
+
+
 class Shell(Protocol):
     """Makes a shell's clients. `guard` is the module that asks whether an address is allowed."""
 
@@ -121,6 +133,10 @@ class Shell(Protocol):
 
     def notices(self, policy: RedisPolicy, channels: tuple[str, ...]) -> AbstractContextManager[Listener]:
         """A subscription that is being begun, and is ended at the end."""
+        ...
+
+    def performer(self, policy: Policy) -> AbstractContextManager[Performer]:
+        """A runtime, closed at the end."""
         ...
 
     def mirror(self, policy: Policy, roles: Roles) -> AbstractContextManager[Embedded]:
@@ -178,6 +194,20 @@ class AsyncShell:
                 lambda: portal.call(self.connected, notices),
                 lambda: portal.call(lambda: int(notices.board.sequence)),
                 lambda: portal.call(self._waiting, notices),
+            )
+
+    @contextmanager
+    def performer(self, policy: Policy) -> Iterator[Performer]:
+        with self._entered(self.open_runtime(policy)) as (portal, runtime):
+
+            def cut_off(performing: Future[Any]) -> None:
+                assert performing.cancel()
+
+            yield Performer(
+                runtime,
+                lambda procedure: portal.start_task_soon(runtime.perform, procedure),
+                cut_off,
+                lambda holder: portal.call(runtime.memory.forget, holder),
             )
 
     @contextmanager
@@ -389,6 +419,27 @@ class SyncShell:
             finally:
                 stop.set()
                 assert isinstance(listening.exception(PATIENCE_S), StoppedError | None)
+
+    @contextmanager
+    def performer(self, policy: Policy) -> Iterator[Performer]:
+        runtime = cloud_mirror_sync.runtime.Runtime(policy)
+        stops: dict[Future[Any], Stop] = {}
+
+        def begin(procedure: Procedure[Any]) -> Future[Any]:
+            stop = Stop()
+            performing = threads.submit(runtime.perform, procedure, stop)
+            stops[performing] = stop
+            return performing
+
+        def cut_off(performing: Future[Any]) -> None:
+            stops[performing].set()
+            assert isinstance(performing.exception(PATIENCE_S), StoppedError)
+
+        with ThreadPoolExecutor(self.threads) as threads:
+            try:
+                yield Performer(runtime, begin, cut_off, runtime.memory.forget)
+            finally:
+                runtime.close()
 
     @contextmanager
     def mirror(self, policy: Policy, roles: Roles) -> Iterator[Embedded]:

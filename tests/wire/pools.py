@@ -24,7 +24,9 @@ from cloud_mirror.wire.calls import (
     Procedure,
     RedisCommand,
     RedisReply,
+    ReleaseMemory,
     Reply,
+    ReserveMemory,
     TransportFailure,
 )
 from cloud_mirror.wire.s3 import S3Provider
@@ -60,11 +62,12 @@ SERVICES: Final = services()
 
 
 class Script:
-    """Answers calls with canned replies, in order, and remembers them; time and waiting need no reply of their own."""
+    """Answers calls with canned replies, in order, and remembers them; time, memory and waiting need none."""
 
     def __init__(self, *replies: Reply) -> None:
         self.calls: list[Call] = []
         self.waits: list[Backoff | AwaitNotice] = []
+        self.memory: list[ReserveMemory | ReleaseMemory] = []
         self._replies = list(replies)
 
     def perform(self, call: Call) -> Reply:
@@ -74,6 +77,9 @@ class Script:
                 return KEYS
             case Backoff() | AwaitNotice():
                 self.waits.append(call)
+                return Done()
+            case ReserveMemory() | ReleaseMemory():
+                self.memory.append(call)
                 return Done()
             case GetMonotonicTime():
                 return MonotonicTime(100.0)
