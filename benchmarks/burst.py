@@ -1,8 +1,7 @@
-"""A burst of new URLs of one origin, each asked for once, all at the same moment, in one process: what they are answered.
+"""A burst of new URLs of one origin, each asked for once, all at the same moment, in one process: what they get.
 
-Nobody has to go to the origin for want of the front end's time: every URL is there, and requests are held for long. So
-whoever is sent to the origin as `origin-timeout`, `origin-unreachable` or the like was failed by the front end itself. What
-the origin saw at once tells whether it was asked for more than `source.per_host_connections` allows.
+Every URL is there, and requests are held for long. So whoever is sent to the origin as `origin-timeout` or the like was
+failed by the front end itself, and not by the origin.
 """
 
 from __future__ import annotations

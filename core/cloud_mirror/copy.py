@@ -323,9 +323,10 @@ def _on_written(state: State, event: EntryWritten | EntryRefused | CacheFailed) 
         case _, CacheFailed():
             return _settle(Row.RECORD_FAILED, state, DeferJob(OUTAGE_REST_S))
         case _:
-            if state.fault in PERMANENT:
-                return _settle(Row.RECORDED, state, Acknowledge())
-            return _settle(Row.RECORDED, state, DeferJob(state.rest_s))
+            if state.fault is Reason.ORIGIN_SATURATED:  # by other copies: nothing has failed
+                return _return(Row.RECORDED, state, state.rest_s)
+            again = Acknowledge() if state.fault in PERMANENT else DeferJob(state.rest_s)
+            return _settle(Row.RECORDED, state, again)
 
 
 def _on_stop(row: Row, state: State, stop: Stop) -> Transition:

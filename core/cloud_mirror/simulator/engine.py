@@ -10,11 +10,26 @@ import enum
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
+from cloud_mirror.host import HostRefused
 from cloud_mirror.simulator.agenda import Agenda
 from cloud_mirror.simulator.driver import Driver, Waiting
-from cloud_mirror.wire.calls import AwaitNotice, Done, Reply
+from cloud_mirror.wire.calls import (
+    AwaitNotice,
+    BodyOpened,
+    BodyPaced,
+    CloseBody,
+    Done,
+    EnterHost,
+    HostEntered,
+    OpenBody,
+    PaceBody,
+    Reply,
+    TransportFailure,
+)
+from cloud_mirror.wire.hosts import HostBook, Waiter
 from cloud_mirror.wire.notices import NoticeBoard
 
 
@@ -73,6 +88,9 @@ class Task:
     def answer(self, number: int, call: Waiting, reply: Reply) -> None:
         """The reply to a call, unless that has got one."""
         if self.driver.calls.get(number) is call:
+            if isinstance(call, OpenBody):
+                assert isinstance(reply, BodyOpened | TransportFailure), "that is what it is answered"
+                self.host.hosts.answered(call, reply, self.host.now_s())
             self.driver.answer(number, reply)
             self.pump()
 
@@ -84,8 +102,9 @@ class Task:
 class Host:
     """One process: the `Local` of its drivers."""
 
-    def __init__(self, name: str, agenda: Agenda, carrier: Carrier, clock_s: float) -> None:
+    def __init__(self, name: str, agenda: Agenda, carrier: Carrier, clock_s: float, hosts: HostBook) -> None:
         self.name = name
+        self.hosts = hosts
         self.agenda = agenda
         self.board = NoticeBoard()
         self.alive = True
@@ -109,6 +128,18 @@ class Host:
         """How many notices it has heard."""
         return self.board.sequence
 
+    def entered(self, call: EnterHost) -> HostEntered | HostRefused | None:
+        """What is told at once to who would ask an origin's host."""
+        now_s = self.now_s()
+        waiter = self.hosts.join(call, now_s)
+        if waiter.reply is None:
+            self.hosts.leave(waiter, now_s)  # whoever carries the call out stands in line
+        return waiter.reply
+
+    def paced(self, call: PaceBody) -> BodyPaced:
+        """How long a body is to be left alone."""
+        return BodyPaced(self.hosts.spend(call.body, call.size, self.now_s()))
+
     def deliver(self, do: Callable[..., None], *arguments: Any) -> None:
         """Have something done in the process: now, when it wakes, or never."""
         if self.paused:
@@ -121,7 +152,12 @@ class Host:
         self.agenda.after(delay_s, self.deliver, do, *arguments)
 
     def carry(self, task: Task, number: int, call: Waiting) -> None:
-        """Carry a call out; waiting for notices is the process's own affair."""
+        """Carry a call out; waiting for notices, or for an origin's host, is the process's own affair."""
+        if isinstance(call, EnterHost):
+            self._stand_in_line(task, number, call, self.hosts.join(call, self.now_s()))
+            return
+        if isinstance(call, CloseBody):
+            self.close(call.body)
         if not isinstance(call, AwaitNotice):
             self._carrier.carry(task, number, call)
         elif self.board.is_later(call.entry_key, call.sequence):
@@ -129,6 +165,20 @@ class Host:
         else:
             self._waiting.setdefault(call.entry_key, []).append((task, number, call))
             self.after(call.timeout_s, self._waited, task, number, call)
+
+    def close(self, body: int) -> None:
+        """A body is closed, for all that the process knows."""
+        self.hosts.closed(body, self.now_s())
+
+    def _stand_in_line(self, task: Task, number: int, call: EnterHost, waiter: Waiter) -> None:
+        """Look whether it is let in; else look again when woken, or when it is time."""
+        again_s = self.hosts.look(waiter, self.now_s())
+        if waiter.reply is not None:
+            task.answer(number, call, waiter.reply)
+            return
+        look = partial(self._stand_in_line, task, number, call, waiter)
+        waiter.wake = partial(self.after, 0.0, look)
+        self.after(again_s - self.now_s() + 1e-6, look)
 
     def _waited(self, task: Task, number: int, call: AwaitNotice) -> None:
         waiting = self._waiting.get(call.entry_key)

@@ -19,6 +19,7 @@ from cloud_mirror.simulator.network import Network
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.calls import Procedure
 from cloud_mirror.wire.desk import Roles
+from cloud_mirror.wire.hosts import HostBook
 from cloud_mirror.wire.limits import LAST_POLL_S
 from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror.wire.procedures import jobs
@@ -83,8 +84,12 @@ class Process:
         self.back = back
         self.draining = False
         self.ended = False
-        self.host = Host(name, around.agenda, around.network, around.agenda.now_s - around.chance.between(1, 1e5))
         self.services = dict(around.services)
+        source = next(iter(self.services.values())).policy.source
+        hosts = HostBook(source, around.chance.split(f"hosts of {name}").unit)
+        self.host = Host(
+            name, around.agenda, around.network, around.agenda.now_s - around.chance.between(1, 1e5), hosts
+        )
         self.flights: dict[tuple[str, str], Task] = {}
         self.tasks: set[Task] = set()
         self.purging = 0
@@ -260,6 +265,7 @@ class Process:
                 slots.copies.discard(task)
                 self.tasks.discard(task)
                 if driver.cargo.body is not None:
+                    self.host.close(driver.cargo.body)
                     self.around.network.close(driver.cargo.body)
                 self._free(pool)
 

@@ -52,13 +52,12 @@ from cloud_mirror.wire.calls import (
     GetMonotonicTime,
     GetSigningMaterial,
     Procedure,
-    ReadBody,
     SigningMaterial,
     TransportFailure,
 )
 from cloud_mirror.wire.cargo import Cargo, attributes_of
 from cloud_mirror.wire.checksums import combine_parts
-from cloud_mirror.wire.procedures import cache, jobs, origin, store
+from cloud_mirror.wire.procedures import cache, host, jobs, origin, store
 from cloud_mirror.wire.services import PoolServices
 from cloud_mirror.wire.storage import ObjectAttributes, PartReceipt
 
@@ -125,7 +124,8 @@ def _fetch(
     part = cargo.begin_part(number, at_most_bytes)
     ended = False
     if not part.full:
-        reply = yield ReadBody(cargo.open_body, part, services.policy.source.read_timeout_s)
+        source = services.policy.source
+        reply = yield from host.read_paced(source, cargo.open_body, part, source.read_timeout_s)
         if isinstance(reply, TransportFailure):
             cargo.forget_part(number)
             reason = Reason.ORIGIN_TIMEOUT if reply.kind is FailureKind.TIMEOUT else Reason.ORIGIN_BROKE_OFF
