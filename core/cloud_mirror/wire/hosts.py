@@ -62,7 +62,8 @@ class _Host:
 class HostBook:
     """One process's. `chance` gives numbers from 0 to 1. Times are those of the process's monotonic clock.
 
-    `refused` counts by reason, `throttled` how often a host asked for less, `opened` how often a circuit was opened.
+    `refused` counts by reason, `throttled` how often a host asked for less, `opened` how often a circuit was
+    opened; `waiting` and `under_way` are how many requests (and bodies) there are now.
     """
 
     def __init__(self, policy: SourcePolicy, chance: Callable[[], float]) -> None:
@@ -70,16 +71,12 @@ class HostBook:
         self.throttled = 0
         self.opened = 0
         self.waiting = 0
+        self.under_way = 0
         self._rules = machine.Rules(policy.per_host_connections, policy.per_host_bytes_per_s)
         self._fair_s = min(policy.connect_timeout_s, policy.read_timeout_s)
         self._chance = chance
         self._hosts: OrderedDict[str, _Host] = OrderedDict()
         self._bodies: dict[int, Permit] = {}
-
-    @property
-    def under_way(self) -> int:
-        """How many requests and bodies there are now."""
-        return sum(host.state.under_way for host in self._hosts.values())
 
     def __len__(self) -> int:
         """Of how many hosts something is known."""
@@ -131,6 +128,7 @@ class HostBook:
         if permit is not None:
             host = self._hosts[permit.host]
             host.state = machine.ended(host.state)
+            self.under_way -= 1
             self._move_up(host, now_s)
 
     def spend(self, body: int, size: int, now_s: float) -> float:
@@ -180,6 +178,7 @@ class HostBook:
         before = host.state
         state = machine.answered(before, permit, outcome, retry_s, now_s, self._chance())
         host.state = machine.ended(state) if ended else state
+        self.under_way -= ended
         if outcome in (Outcome.THROTTLED, Outcome.OVERLOADED):
             self.throttled += 1
         if state.openings > before.openings:
@@ -217,6 +216,7 @@ class HostBook:
             case Wait():
                 return False
             case Permit():
+                self.under_way += 1
                 waiter.reply = HostEntered(verdict, max(0.0, now_s - waiter.since_s))
             case HostRefused(reason):
                 waiter.reply = verdict
