@@ -274,6 +274,7 @@ def _on_written(state: State, event: EntryWritten | EntryRefused | CacheFailed) 
         case _, CacheFailed():
             return settle(Row.RECORD_FAILED, state, DeferJob(OUTAGE_REST_S))
         case _:
-            if state.fault in PERMANENT:
-                return settle(Row.RECORDED, state, Acknowledge())
-            return settle(Row.RECORDED, state, DeferJob(state.rest_s))
+            if state.fault is Reason.ORIGIN_SATURATED:  # by other copies: nothing has failed
+                return give_back(Row.RECORDED, state, state.rest_s)
+            again = Acknowledge() if state.fault in PERMANENT else DeferJob(state.rest_s)
+            return settle(Row.RECORDED, state, again)

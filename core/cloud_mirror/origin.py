@@ -2,8 +2,8 @@
 
 An origin may redirect; each hop is checked against the rules before anything is sent to it. HEAD is asked
 first, and believed only where it says something that GET would say too: presigned URLs answer HEAD with 403,
-and some servers with 405 or 500. Any answer to HEAD but 2xx, 3xx, 404 and 410 is therefore confirmed by a GET of the
-first byte, where 416 means that the object is there and empty (RFC 9110, 15.5.17).
+and some servers with 405 or 500. Any answer to HEAD but 2xx, 3xx, 404, 410, 429, and 503 with Retry-After, is
+therefore confirmed by a GET of the first byte, where 416 means that the object is there and empty (RFC 9110, 15.5.17).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def judge(hop: Hop, status: int, headers: Headers, policy: SourcePolicy, rules: 
     match hop.asking:
         case Asking.HEAD if 200 <= status < 300:
             return _approve(status, headers, policy)
-        case Asking.HEAD if status not in (404, 410) and not 300 <= status < 400:
+        case Asking.HEAD if not (300 <= status < 400 or _believed(status, headers)):
             return Confirm()
         case Asking.FIRST_BYTE if 200 <= status < 300 or status == 416:
             return _approve(status, headers, policy)
@@ -90,6 +90,11 @@ def judge(hop: Hop, status: int, headers: Headers, policy: SourcePolicy, rules: 
         case Asking.RANGE if status in (200, 206, 412, 416):
             return Approve()
     return Decline(_reason(status), status, retry_after_s(headers))
+
+
+def _believed(status: int, headers: Headers) -> bool:
+    """Whether a "no" to HEAD is what GET would get too; one that asks for time is not asked again at once."""
+    return status in (404, 410, 429) or (status == 503 and retry_after_s(headers) is not None)
 
 
 def _approve(status: int, headers: Headers, policy: SourcePolicy) -> Verdict:

@@ -83,6 +83,8 @@ class SourcePolicy:
     max_object_bytes: int = 100 * GIB
     max_url_bytes: int = 2048
     allow_close_delimited: bool = False
+    per_host_connections: int = 64  # requests and bodies under way to one host at once, in each process by itself
+    per_host_bytes_per_s: int = 0  # of all bodies of one host together, in each process by itself; 0: no limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,13 @@ class Reason(enum.Enum):
     ORIGIN_TLS = "origin-tls", 504, "The origin's certificate could not be verified."
     ORIGIN_REDIRECTS = "origin-redirects", 502, "The origin redirects too often, or to nowhere."
     ORIGIN_REPLY = "origin-reply", 502, "The origin's reply makes no sense."
+    ORIGIN_CIRCUIT_OPEN = (
+        "origin-circuit-open",
+        503,
+        "The origin failed time after time and is left alone for now.",
+    )
+    ORIGIN_THROTTLED = "origin-throttled", 503, "The origin asked for fewer requests, and is left alone for as long."
+    ORIGIN_SATURATED = "origin-saturated", 503, "This process asks the origin as much as it may at once."
     ORIGIN_BROKE_OFF = "origin-broke-off", 502, "The origin broke off before the end of the object."
     LENGTH_UNKNOWN = "length-unknown", 502, "The origin does not say where the object ends."
     LENGTH_MISMATCH = "length-mismatch", 502, "The object is not as long as the origin said."
@@ -103,6 +110,9 @@ NOT_ALLOWED = frozenset({Reason.URL_NOT_ALLOWED, Reason.HOP_NOT_ALLOWED, Reason.
 
 NEGATIVE = NOT_ALLOWED | {Reason.ORIGIN_NOT_FOUND, Reason.ORIGIN_GONE, Reason.ORIGIN_ERROR, Reason.ORIGIN_BUSY}
 """What the origin itself would say to the client: answered with that status rather than with a redirect."""
+
+NOT_ASKED = frozenset({Reason.ORIGIN_CIRCUIT_OPEN, Reason.ORIGIN_THROTTLED, Reason.ORIGIN_SATURATED})
+"""The origin was not asked, to be fair to it; when it may be is known."""
 
 PERMANENT = NOT_ALLOWED | {
     Reason.ORIGIN_NOT_FOUND,

@@ -65,7 +65,7 @@ from cloud_mirror.events import (
 )
 from cloud_mirror.http_api import Outcome
 from cloud_mirror.policy import OnDeadline
-from cloud_mirror.reason import LASTING, NEGATIVE, NOT_ALLOWED, Reason
+from cloud_mirror.reason import LASTING, NEGATIVE, NOT_ALLOWED, NOT_ASKED, Reason
 from cloud_mirror.redirect_table import Phase, Row, Rules, State, Transition
 from cloud_mirror.responses import declined, refusal, without_copy
 from cloud_mirror.waiters import NOBODY, Waiters
@@ -173,8 +173,8 @@ def _on_error(state: State, read: EntryRead, entry: Entry) -> Transition:
     if reason in NEGATIVE:
         known = replace(state, unknown=False)
         return _finish(Row.READ_NEGATIVE, known, refusal(reason, entry.origin_status, due_in_s))
-    if due_in_s > rules.start_wait_s:
-        said = _tell(state.requests, without_copy(rules.on_deadline, reason))
+    if due_in_s > rules.start_wait_s or reason in NOT_ASKED:
+        said = _tell(state.requests, without_copy(rules.on_deadline, reason, due_in_s))
         return _wait(Row.READ_ERROR, replace(state, requests=NOBODY), due_in_s, *said)
     due_s = read.now_s + due_in_s
     hurried, staying = state.requests.parted(lambda request: request.deadline_s < due_s)
@@ -298,9 +298,11 @@ def _on_origin(state: State, event: OriginApproved | OriginDeclined) -> Transiti
 
 
 def _no_for_s(rules: Rules, no: OriginDeclined) -> float:
-    """How long the origin is not asked again: as long as it asks for, within bounds, or as it will say the same."""
+    """How long the origin is not asked again: as it asks for, within bounds, or until it may be, or may differ."""
     if no.reason in LASTING:
         return LONGEST_NO_S
+    if no.reason in NOT_ASKED:
+        return max(OUTAGE_RETRY_S, min(no.retry_after_s or 0.0, LONGEST_NO_S))
     return max(rules.negative_s, min(no.retry_after_s or 0.0, LONGEST_NO_S))
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import typer.main
 
+from cloud_mirror.policy import SourcePolicy
+from cloud_mirror.wire.hosts import HostBook
 from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror_command import config
 from cloud_mirror_command.main import app
@@ -15,7 +17,9 @@ OPERATING = (ROOT / "docs" / "operating.md").read_text()
 
 def test_every_metric_is_listed() -> None:
     listed = set(re.findall(r"^\| `(cloud_mirror_[a-z_]+)` \|", OPERATING, re.MULTILINE))
-    text = Metrics().text().decode()
+    metrics = Metrics()
+    metrics.watch_origins(HostBook(SourcePolicy(), lambda: 0.0))
+    text = metrics.text().decode()
     assert listed == set(re.findall(r"^# TYPE (cloud_mirror_[a-z_]+?) ", text, re.MULTILINE)) - {
         name for name in re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE) if name.endswith("_created")
     }

@@ -34,7 +34,7 @@ import cloud_mirror_trio.redis_client
 import cloud_mirror_trio.runtime
 from cloud_mirror.actions import Response
 from cloud_mirror.http_api import Answer
-from cloud_mirror.policy import Policy, RedisPolicy
+from cloud_mirror.policy import Policy, RedisPolicy, SourcePolicy
 from cloud_mirror.wire.calls import Call, CloseBody, HttpExchange, OpenBody, Procedure, ReadBody, RedisCommand
 from cloud_mirror.wire.desk import Roles
 from cloud_mirror_sync.stop import Stop, StoppedError
@@ -276,7 +276,9 @@ class AsyncioShell(AsyncShell):
     @staticmethod
     @asynccontextmanager
     async def open_http(allow_private: bool) -> AsyncGenerator[Any, None]:
-        async with _closing(cloud_mirror_asyncio.http_client.HttpClient(allow_private)) as client:
+        async with _closing(
+            cloud_mirror_asyncio.http_client.HttpClient(SourcePolicy(allow_private_addresses=allow_private))
+        ) as client:
             yield client
 
     @staticmethod
@@ -333,7 +335,9 @@ class TrioShell(AsyncShell):
     @staticmethod
     @asynccontextmanager
     async def open_http(allow_private: bool) -> AsyncGenerator[Any, None]:
-        async with _closing(cloud_mirror_trio.http_client.HttpClient(allow_private)) as client:
+        async with _closing(
+            cloud_mirror_trio.http_client.HttpClient(SourcePolicy(allow_private_addresses=allow_private))
+        ) as client:
             yield client
 
     @staticmethod
@@ -373,7 +377,7 @@ class SyncShell:
 
     @contextmanager
     def http(self, allow_private: bool = True) -> Iterator[Client]:
-        client = cloud_mirror_sync.http_client.HttpClient(allow_private)
+        client = cloud_mirror_sync.http_client.HttpClient(SourcePolicy(allow_private_addresses=allow_private))
 
         def begin(call: Call) -> Future[Any]:
             unstopped = () if isinstance(call, CloseBody) else (Stop(),)

@@ -12,24 +12,30 @@ from cloud_mirror import copy, redirect
 from cloud_mirror.actions import AwaitChange, KeepLease, Respond, Response
 from cloud_mirror.copy_table import State as CopyState
 from cloud_mirror.events import CopyEvent, JobReceived, RedirectEvent, Request, RequestJoined
+from cloud_mirror.host import Permit
 from cloud_mirror.message import Job
 from cloud_mirror.wire.calls import (
     AwaitNotice,
     Backoff,
     BodyOpened,
+    BodyPaced,
     BodyRead,
     Call,
     CloseBody,
     Done,
+    EnterHost,
     FailureKind,
     GetMonotonicTime,
     GetNoticeSequence,
     GetSigningMaterial,
+    HostEntered,
     HttpExchange,
     HttpRequest,
     MonotonicTime,
     NoticeSequence,
     OpenBody,
+    PaceBody,
+    Pause,
     ReadBody,
     RedisCommand,
     ReleaseMemory,
@@ -73,6 +79,8 @@ class BlockingShell:
                     return send(request)
                 except (OSError, http.client.HTTPException) as error:
                     return TransportFailure(FailureKind.BROKEN, str(error))
+            case EnterHost(host):
+                return HostEntered(Permit(host, 0), 0.0)
             case OpenBody(request=request):
                 return self._open(request)
             case ReadBody():
@@ -85,7 +93,9 @@ class BlockingShell:
                 return self._cache.perform(call)
             case GetSigningMaterial():
                 return SigningMaterial(*self._keys, None, datetime.now(UTC))
-            case Backoff() | ReserveMemory() | ReleaseMemory():  # one copy at a time has nobody to share with
+            case PaceBody():
+                return BodyPaced(0.0)
+            case Backoff() | Pause() | ReserveMemory() | ReleaseMemory():  # one copy at a time has nobody to share with
                 return Done()
             case GetMonotonicTime():
                 return MonotonicTime(time.monotonic())

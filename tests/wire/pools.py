@@ -3,6 +3,7 @@
 from typing import Any, Final, TypeVar
 
 from cloud_mirror import keys
+from cloud_mirror.host import Permit
 from cloud_mirror.manager import CacheManager
 from cloud_mirror.policy import Policy, PoolPolicy, QueuePolicy, SourcePolicy
 from cloud_mirror.source import SourceRules
@@ -12,10 +13,12 @@ from cloud_mirror.wire.calls import (
     Call,
     CloseBody,
     Done,
+    EnterHost,
     FailureKind,
     GetMonotonicTime,
     GetNoticeSequence,
     GetSigningMaterial,
+    HostEntered,
     HttpExchange,
     HttpReply,
     MonotonicTime,
@@ -81,6 +84,8 @@ class Script:
             case ReserveMemory() | ReleaseMemory():
                 self.memory.append(call)
                 return Done()
+            case EnterHost(host):
+                return HostEntered(Permit(host, 0), 0.0)
             case GetMonotonicTime():
                 return MonotonicTime(100.0)
             case GetNoticeSequence():

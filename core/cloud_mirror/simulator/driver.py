@@ -2,7 +2,7 @@
 
 Whoever owns a driver decides when, and in which order, it is told of replies and happenings: chance in a simulation,
 every order there is in an exploration. Calls that ask for nothing outside the process (the time, credentials, the
-count of notices) are answered at once, by its `Local`.
+count of notices, whether a host may be asked) are answered at once, by its `Local`, where they need not wait.
 
 A procedure cannot be copied, but it can be repeated: `fork` brings a new driver to where this one is. `key` is what
 tells one situation from another: a procedure counts as its action and the replies so far.
@@ -14,8 +14,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Hashable
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, Protocol, Self, TypeAlias, cast
+from typing import Any, Self, TypeAlias, cast
 
 from cloud_mirror import copy, lease, redirect
 from cloud_mirror.actions import (
@@ -38,18 +37,15 @@ from cloud_mirror.lease import KeepingBegun, LeaseEvent, Report, Reported, TickC
 from cloud_mirror.message import Job
 from cloud_mirror.redirect_table import Phase as RedirectPhase
 from cloud_mirror.redirect_table import Row as RedirectRow
+from cloud_mirror.simulator.local import OWN, Local, own_reply
 from cloud_mirror.wire.calls import (
     Call,
     CloseBody,
     GetMonotonicTime,
-    GetNoticeSequence,
-    GetSigningMaterial,
     MonotonicTime,
-    NoticeSequence,
     Procedure,
     ReadBody,
     Reply,
-    SigningMaterial,
 )
 from cloud_mirror.wire.cargo import Cargo, Lease
 from cloud_mirror.wire.procedures import copy as copy_procedures
@@ -77,22 +73,6 @@ class Taken:
 
 Waiting: TypeAlias = Call | Rest
 Watch: TypeAlias = Callable[[Taken], None]
-
-
-class Local(Protocol):
-    """The process that a driver runs in."""
-
-    def now_s(self) -> float:
-        """Its monotonic clock."""
-        ...
-
-    def wall_clock(self) -> datetime:
-        """The time of day, in UTC."""
-        ...
-
-    def heard(self, entry_key: str) -> int:
-        """How many notices of that entry it has heard."""
-        ...
 
 
 def ignore(taken: Taken) -> None:
@@ -174,14 +154,7 @@ class Driver(ABC):
 
     def _own_reply(self, call: Call) -> Reply | None:
         """The reply to a call that asks for nothing outside the process."""
-        match call:
-            case GetMonotonicTime():
-                return MonotonicTime(self.local.now_s())
-            case GetNoticeSequence(entry_key):
-                return NoticeSequence(self.local.heard(entry_key))
-            case GetSigningMaterial():
-                return SigningMaterial("simulated", "simulated", None, self.local.wall_clock())
-        return None
+        return own_reply(self.local, call)
 
 
 class _Remembering(Driver):
@@ -220,7 +193,7 @@ class _Remembering(Driver):
         self.answer(number, reply, pieces)
 
     def _own_reply(self, call: Call) -> Reply | None:
-        if self._again and isinstance(call, GetMonotonicTime | GetNoticeSequence | GetSigningMaterial):
+        if self._again and isinstance(call, OWN):
             reply: Reply | None = self._again.popleft()
         else:
             reply = super()._own_reply(call)

@@ -10,11 +10,28 @@ import enum
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
+from cloud_mirror.host import HostRefused
 from cloud_mirror.simulator.agenda import Agenda
 from cloud_mirror.simulator.driver import Driver, Waiting
-from cloud_mirror.wire.calls import AwaitNotice, Done, ReleaseMemory, Reply, ReserveMemory
+from cloud_mirror.wire.calls import (
+    AwaitNotice,
+    BodyOpened,
+    BodyPaced,
+    CloseBody,
+    Done,
+    EnterHost,
+    HostEntered,
+    OpenBody,
+    PaceBody,
+    ReleaseMemory,
+    Reply,
+    ReserveMemory,
+    TransportFailure,
+)
+from cloud_mirror.wire.hosts import HostBook, Waiter
 from cloud_mirror.wire.memory import Memory
 from cloud_mirror.wire.notices import NoticeBoard
 
@@ -74,6 +91,9 @@ class Task:
     def answer(self, number: int, call: Waiting, reply: Reply) -> None:
         """The reply to a call, unless that has got one."""
         if self.driver.calls.get(number) is call:
+            if isinstance(call, OpenBody):
+                assert isinstance(reply, BodyOpened | TransportFailure), "that is what it is answered"
+                self.host.hosts.answered(call, reply, self.host.now_s())
             self.driver.answer(number, reply)
             self.pump()
 
@@ -85,8 +105,11 @@ class Task:
 class Host:
     """One process: the `Local` of its drivers."""
 
-    def __init__(self, name: str, agenda: Agenda, carrier: Carrier, clock_s: float, memory_bytes: int) -> None:
+    def __init__(
+        self, name: str, agenda: Agenda, carrier: Carrier, clock_s: float, memory_bytes: int, hosts: HostBook
+    ) -> None:
         self.name = name
+        self.hosts = hosts
         self.agenda = agenda
         self.board = NoticeBoard()
         self.memory = Memory(memory_bytes)
@@ -111,6 +134,18 @@ class Host:
         """How many notices it has heard."""
         return self.board.sequence
 
+    def entered(self, call: EnterHost) -> HostEntered | HostRefused | None:
+        """What is told at once to who would ask an origin's host."""
+        now_s = self.now_s()
+        waiter = self.hosts.join(call, now_s)
+        if waiter.reply is None:
+            self.hosts.leave(waiter, now_s)  # whoever carries the call out stands in line
+        return waiter.reply
+
+    def paced(self, call: PaceBody) -> BodyPaced:
+        """How long a body is to be left alone."""
+        return BodyPaced(self.hosts.spend(call.body, call.size, self.now_s()))
+
     def deliver(self, do: Callable[..., None], *arguments: Any) -> None:
         """Have something done in the process: now, when it wakes, or never."""
         if self.paused:
@@ -123,7 +158,7 @@ class Host:
         self.agenda.after(delay_s, self.deliver, do, *arguments)
 
     def carry(self, task: Task, number: int, call: Waiting) -> None:
-        """Carry a call out; waiting, for notices or for memory, is the process's own affair."""
+        """Carry a call out; waiting, for notices, for memory or for an origin's host, is the process's own affair."""
         match call:
             case AwaitNotice(entry_key, sequence) if self.board.is_later(entry_key, sequence):
                 self.after(0.0, task.answer, number, call, Done())
@@ -135,8 +170,27 @@ class Host:
             case ReleaseMemory():
                 self.memory.give_back(call)
                 self.after(0.0, task.answer, number, call, Done())
+            case EnterHost():
+                self._stand_in_line(task, number, call, self.hosts.join(call, self.now_s()))
+            case CloseBody(body):
+                self.close(body)
+                self._carrier.carry(task, number, call)
             case _:
                 self._carrier.carry(task, number, call)
+
+    def close(self, body: int) -> None:
+        """A body is closed, for all that the process knows."""
+        self.hosts.closed(body, self.now_s())
+
+    def _stand_in_line(self, task: Task, number: int, call: EnterHost, waiter: Waiter) -> None:
+        """Look whether it is let in; else look again when woken, or when it is time."""
+        again_s = self.hosts.look(waiter, self.now_s())
+        if waiter.reply is not None:
+            task.answer(number, call, waiter.reply)
+            return
+        look = partial(self._stand_in_line, task, number, call, waiter)
+        waiter.wake = partial(self.after, 0.0, look)
+        self.after(again_s - self.now_s() + 1e-6, look)
 
     def _waited(self, task: Task, number: int, call: AwaitNotice) -> None:
         waiting = self._waiting.get(call.entry_key)

@@ -19,6 +19,7 @@ from cloud_mirror.simulator.network import Network
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.calls import Procedure
 from cloud_mirror.wire.desk import Roles
+from cloud_mirror.wire.hosts import HostBook
 from cloud_mirror.wire.limits import LAST_POLL_S
 from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror.wire.procedures import jobs
@@ -84,9 +85,11 @@ class Process:
         self.draining = False
         self.ended = False
         self.services = dict(around.services)
-        memory_bytes = next(iter(self.services.values())).policy.worker.memory_budget_bytes
+        policy = next(iter(self.services.values())).policy
+        hosts = HostBook(policy.source, around.chance.split(f"hosts of {name}").unit)
         clock_s = around.agenda.now_s - around.chance.between(1, 1e5)
-        self.host = Host(name, around.agenda, around.network, clock_s, memory_bytes)
+        memory_bytes = policy.worker.memory_budget_bytes
+        self.host = Host(name, around.agenda, around.network, clock_s, memory_bytes, hosts)
         self.flights: dict[tuple[str, str], Task] = {}
         self.tasks: set[Task] = set()
         self.purging = 0
@@ -263,6 +266,7 @@ class Process:
                 self.tasks.discard(task)
                 self.host.memory.forget(delivery.receipt)
                 for body in driver.cargo.bodies:
+                    self.host.close(body)
                     self.around.network.close(body)
                 self._free(pool)
 

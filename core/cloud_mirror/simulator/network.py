@@ -35,6 +35,7 @@ from cloud_mirror.wire.calls import (
     HttpReply,
     HttpRequest,
     OpenBody,
+    Pause,
     ReadBody,
     RedisCommand,
     RedisRefusal,
@@ -132,7 +133,7 @@ class Network:
                 task.host.after(0.0, task.answer, number, call, Done())
             case Backoff(at_most_s):
                 task.host.after(self._chance.unit() * at_most_s, task.answer, number, call, Done())
-            case Rest(for_s):
+            case Rest(for_s) | Pause(for_s):
                 task.host.after(for_s, task.answer, number, call, Done())
             case _:
                 raise AssertionError(f"{call} is the process's own affair")

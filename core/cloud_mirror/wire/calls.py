@@ -7,12 +7,14 @@ nothing. No call ever raises: a failure is a `TransportFailure`, a value like an
 | call | reply |
 | --- | --- |
 | `HttpExchange` | `HttpReply` or `TransportFailure` |
+| `EnterHost` | `HostEntered` or `HostRefused` |
 | `OpenBody` | `BodyOpened` or `TransportFailure` |
 | `ReadBody` | `BodyRead` or `TransportFailure` |
 | `CloseBody` | `Done` |
+| `PaceBody` | `BodyPaced` |
 | `RedisCommand` | `RedisReply`, `RedisRefusal` or `TransportFailure` |
 | `GetSigningMaterial` | `SigningMaterial` or `TransportFailure` |
-| `Backoff` | `Done` |
+| `Backoff`, `Pause` | `Done` |
 | `GetMonotonicTime` | `MonotonicTime` |
 | `GetNoticeSequence` | `NoticeSequence` |
 | `AwaitNotice` | `Done` |
@@ -28,6 +30,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Protocol, TypeAlias, TypeVar
+
+from cloud_mirror.host import HostRefused, Permit
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -116,13 +120,34 @@ class Collector(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class EnterHost:
+    """Wait, in order and `at_most_s`, until one more request may be sent to a host (`cloud_mirror.host`)."""
+
+    host: str
+    at_most_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class HostEntered:
+    """It may be sent, after so long a wait. The very next call must be the `OpenBody` that takes the permit with it."""
+
+    permit: Permit
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class OpenBody:
-    """Send a request and read the reply's head only, within `timeout_s`; the body is read by `ReadBody`."""
+    """Send a request and read the reply's head only, within `timeout_s`; the body is read by `ReadBody`.
+
+    The permit goes with the body: it is given back once that is closed, or at once where there will be none, also where
+    the call is cut off.
+    """
 
     request: HttpRequest
     route: Route
     timeout_s: float
     connect_timeout_s: float = 5.0
+    permit: Permit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +191,21 @@ class CloseBody:
 
 
 @dataclass(frozen=True, slots=True)
+class PaceBody:
+    """So many bytes of a body were read: ask how long to leave it alone before more are (0 where it is closed)."""
+
+    body: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class BodyPaced:
+    """So long."""
+
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RedisCommand:
     """One command, as its words."""
 
@@ -206,6 +246,13 @@ class Backoff:
     """Sleep for a random time, uniform between 0 and `at_most_s` ("full jitter")."""
 
     at_most_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Sleep for so long."""
+
+    for_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,12 +316,15 @@ class Done:
 
 Call: TypeAlias = (
     HttpExchange
+    | EnterHost
     | OpenBody
     | ReadBody
     | CloseBody
+    | PaceBody
     | RedisCommand
     | GetSigningMaterial
     | Backoff
+    | Pause
     | GetMonotonicTime
     | GetNoticeSequence
     | AwaitNotice
@@ -283,8 +333,11 @@ Call: TypeAlias = (
 )
 Reply: TypeAlias = (
     HttpReply
+    | HostEntered
+    | HostRefused
     | BodyOpened
     | BodyRead
+    | BodyPaced
     | RedisReply
     | RedisRefusal
     | SigningMaterial

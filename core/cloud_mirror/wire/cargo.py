@@ -174,13 +174,17 @@ class Cargo:
         """Whether the part comes out of the stream."""
         return self.stream is not None and number == self.next_streamed
 
+    @property
+    def stream_is_overtaken(self) -> bool:
+        """Whether the part that the stream would give next is here, or on its way, by itself: it is of no more use."""
+        known = self.next_streamed in self.parts or self.next_streamed in self.receipts
+        return self.stream is not None and not self.streaming and known
+
     def adopt(self, parts: Iterable[PartReceipt]) -> None:
         """Go on with an upload that has these parts already. Nobody here has seen their bytes: no digest takes them."""
         self.receipts = {part.number: part for part in parts}
         self.total_bytes = self.adopted_bytes = self.stored_bytes = sum(part.size for part in self.receipts.values())
         self._turn = 0 if self.receipts else 1
-        if 1 in self.receipts:
-            self.next_streamed = 0
 
     @property
     def sha256(self) -> str:

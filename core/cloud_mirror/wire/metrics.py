@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from cloud_mirror.actions import Refuse, Response, ToCopy
 from cloud_mirror.copy_table import Row as CopyRow
 from cloud_mirror.copy_table import State as CopyState
 from cloud_mirror.purge import State as PurgeState
-from cloud_mirror.reason import Reason
+from cloud_mirror.reason import NOT_ASKED, Reason
 from cloud_mirror.redirect_table import Row as RedirectRow
+from cloud_mirror.wire.hosts import HostBook
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 log = logging.getLogger("cloud_mirror.events")
@@ -44,6 +48,29 @@ def copy_ended(state: CopyState, acknowledged: bool, total_bytes: int, seconds: 
     reason = state.fault.code if state.fault else ""
     url = state.url.partition("?")[0]
     return CopyEnded(url, result, reason, state.detail, total_bytes, round(seconds, 3), state.attempt)
+
+
+class _Origins(Collector):
+    """What the book of the origins' hosts says when it is asked. Hosts are no labels: there may be any number."""
+
+    def __init__(self, book: HostBook) -> None:
+        self._book = book
+
+    def collect(self) -> Iterator[Metric]:
+        book = self._book
+        under_way = "Requests and bodies of origins under way now."
+        yield GaugeMetricFamily("cloud_mirror_origin_requests", under_way, book.under_way)
+        waiting = "Requests that wait until their origin's host may be asked."
+        yield GaugeMetricFamily("cloud_mirror_origin_waiting", waiting, book.waiting)
+        not_sent = "Requests that were not sent, to be fair to an origin."
+        refusals = CounterMetricFamily("cloud_mirror_origin_refusals", not_sent, labels=("reason",))
+        for reason in sorted(NOT_ASKED, key=lambda each: each.code):
+            refusals.add_metric((reason.code,), book.refused[reason])
+        yield refusals
+        throttled = "Answers of origins that asked for fewer requests."
+        yield CounterMetricFamily("cloud_mirror_origin_throttled", throttled, book.throttled)
+        opened = "How often an origin was left alone because it failed time after time."
+        yield CounterMetricFamily("cloud_mirror_origin_circuits_opened", opened, book.opened)
 
 
 class Metrics:
@@ -97,6 +124,10 @@ class Metrics:
             **{row: transitions.labels("redirect", row.id) for row in RedirectRow},
             **{row: transitions.labels("copy", row.id) for row in CopyRow},
         }
+
+    def watch_origins(self, book: HostBook) -> None:
+        """Show what this book says; once a process."""
+        self.registry.register(_Origins(book))
 
     def took(self, row: RedirectRow | CopyRow) -> None:
         """A machine took a line of its table."""

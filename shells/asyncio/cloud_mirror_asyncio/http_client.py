@@ -18,6 +18,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from cloud_mirror.address import is_allowed_address
+from cloud_mirror.policy import SourcePolicy
 from cloud_mirror.wire.calls import (
     BodyOpened,
     BodyRead,
@@ -35,6 +36,7 @@ from cloud_mirror.wire.calls import (
     is_delimited,
 )
 from cloud_mirror.wire.limits import LOOK_UPS
+from cloud_mirror_asyncio.hosts import Hosts
 
 UPLOAD_PIECE_BYTES: Final = 256 * 1024
 BUFFER_BYTES: Final = 512 * 1024
@@ -102,12 +104,13 @@ class _GuardedResolver(AbstractResolver):
 class HttpClient:
     """Performs the HTTP calls. Opened inside a running event loop; `close` it there."""
 
-    def __init__(self, allow_private: bool) -> None:
-        self._allow_private = allow_private
+    def __init__(self, policy: SourcePolicy) -> None:
+        self.hosts = Hosts(policy)
+        self._allow_private = policy.allow_private_addresses
         self._numbers = itertools.count(1)
         self._bodies: dict[int, aiohttp.ClientResponse] = {}
         guarded = aiohttp.TCPConnector(
-            resolver=_GuardedResolver(allow_private), socket_factory=self._guarded_socket, limit=0
+            resolver=_GuardedResolver(self._allow_private), socket_factory=self._guarded_socket, limit=0
         )
         self._sessions = {
             Route.SERVICE: self._session(aiohttp.TCPConnector(limit=0)),
@@ -165,6 +168,14 @@ class HttpClient:
 
     async def open_body(self, call: OpenBody) -> BodyOpened | TransportFailure:
         """Send a request, read the reply's head."""
+        reply: BodyOpened | TransportFailure | None = None
+        try:
+            reply = await self._open(call)
+            return reply
+        finally:
+            self.hosts.answered(call, reply)
+
+    async def _open(self, call: OpenBody) -> BodyOpened | TransportFailure:
         try:
             async with asyncio.timeout(call.timeout_s):
                 response = await self._send(call.request, call.route, call.connect_timeout_s)
@@ -198,6 +209,7 @@ class HttpClient:
         """Give a body up. One that was read to its end leaves its connection for the next request."""
         response = self._bodies.pop(call.body, None)
         if response is not None:
+            self.hosts.closed(call.body)
             if response.content.at_eof():
                 response.release()
             else:

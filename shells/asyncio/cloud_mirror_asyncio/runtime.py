@@ -15,6 +15,7 @@ from cloud_mirror.wire.calls import (
     Call,
     CloseBody,
     Done,
+    EnterHost,
     GetMonotonicTime,
     GetNoticeSequence,
     GetSigningMaterial,
@@ -22,6 +23,8 @@ from cloud_mirror.wire.calls import (
     MonotonicTime,
     NoticeSequence,
     OpenBody,
+    PaceBody,
+    Pause,
     Procedure,
     ReadBody,
     RedisCommand,
@@ -43,7 +46,7 @@ class Runtime:
     """The clients of one process. Made inside a running event loop."""
 
     def __init__(self, policy: Policy, channels: tuple[str, ...] = ()) -> None:
-        self.http = HttpClient(policy.source.allow_private_addresses)
+        self.http = HttpClient(policy.source)
         self.redis = RedisClient(policy.redis)
         self.notices = Notices(policy.redis, channels)
         self.memory = Memory(policy.worker.memory_budget_bytes)
@@ -69,18 +72,25 @@ class Runtime:
         match call:
             case HttpExchange():
                 return await self.http.exchange(call)
+            case EnterHost():
+                return await self.http.hosts.enter(call)
             case OpenBody():
                 return await self.http.open_body(call)
             case ReadBody():
                 return await self.http.read_body(call)
             case CloseBody():
                 return await self.http.close_body(call)
+            case PaceBody():
+                return self.http.hosts.pace(call)
             case RedisCommand():
                 return await self.redis.command(call)
             case GetSigningMaterial():
                 return await self._signing_material()
             case Backoff(at_most_s):
                 await asyncio.sleep(random.uniform(0, at_most_s))  # noqa: S311  # jitter is no secret
+                return Done()
+            case Pause(for_s):
+                await asyncio.sleep(for_s)
                 return Done()
             case GetMonotonicTime():
                 return MonotonicTime(time.monotonic())

@@ -103,11 +103,11 @@ def _model(name: str, policy: type) -> type[BaseModel]:
 
 
 def _annotation(name: str, hint: Any) -> Any:
-    """The type that a setting is read as: numbers with their range, `_bytes` as sizes, words with their check."""
+    """The type that a setting is read as: numbers with their range, bytes as sizes, words with their check."""
     if hint == int | None:
         return _annotation(name, int) | None
     if hint in (int, float):
-        kind = ByteSize if name.endswith("_bytes") else hint
+        kind = ByteSize if name.endswith(("_bytes", "_bytes_per_s")) else hint
         limits = Field(allow_inf_nan=False) if hint is float else Field()
         return Annotated[kind, limits, BeforeValidator(rules.no_boolean), AfterValidator(rules.number(name))]
     if (check := rules.WORDS.get(name)) is not None:

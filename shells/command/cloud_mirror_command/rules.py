@@ -56,6 +56,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "part_bytes": (SMALLEST_PART_BYTES, LARGEST_PART_BYTES),
     "max_object_bytes": (1, 48_828_125 * MIB),  # S3: 10,000 parts of 5 GiB, 48.8 TiB
     "max_url_bytes": (1, 65_536),
+    "per_host_connections": (1, 10_000),
     "timeout_s": (0.001, 3_600),
     "connect_timeout_s": (0.001, 3_600),
     "read_timeout_s": (0.001, 3_600),

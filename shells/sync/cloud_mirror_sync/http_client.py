@@ -15,6 +15,7 @@ import urllib3
 from urllib3 import exceptions
 from urllib3.util import SKIP_HEADER
 
+from cloud_mirror.policy import SourcePolicy
 from cloud_mirror.wire.calls import (
     BodyOpened,
     BodyRead,
@@ -30,6 +31,7 @@ from cloud_mirror.wire.calls import (
     TransportFailure,
     is_delimited,
 )
+from cloud_mirror_sync.hosts import Hosts
 from cloud_mirror_sync.network import AddressRefusedError, Line, Owners, current, pool_manager
 from cloud_mirror_sync.stop import Alarm, Stop
 
@@ -49,8 +51,9 @@ class _Body:
 class HttpClient:
     """Performs the HTTP calls, from any number of threads."""
 
-    def __init__(self, allow_private: bool) -> None:
-        self._guards = {Route.SERVICE: None, Route.ORIGIN: allow_private}
+    def __init__(self, policy: SourcePolicy) -> None:
+        self.hosts = Hosts(policy)
+        self._guards = {Route.SERVICE: None, Route.ORIGIN: policy.allow_private_addresses}
         self._owners = Owners()
         self._alarm = Alarm()
         self._numbers = itertools.count(1)
@@ -91,6 +94,14 @@ class HttpClient:
 
     def open_body(self, call: OpenBody, stop: Stop) -> BodyOpened | TransportFailure:
         """Send a request, read the reply's head."""
+        reply: BodyOpened | TransportFailure | None = None
+        try:
+            reply = self._open(call, stop)
+            return reply
+        finally:
+            self.hosts.answered(call, reply)
+
+    def _open(self, call: OpenBody, stop: Stop) -> BodyOpened | TransportFailure:
         line = self._line(call)
         try:
             with self._limit(line, call.timeout_s, stop):
@@ -125,10 +136,15 @@ class HttpClient:
     def close_body(self, call: CloseBody) -> Done:
         """Give a body up. One that was read to its end has left its connection for the next request."""
         body = self._bodies.pop(call.body, None)
-        if body is not None and not body.ended:
-            body.line.cut()
-            with body.lock:
-                _give_back(body.response)
+        if body is None:
+            return Done()
+        try:
+            if not body.ended:
+                body.line.cut()
+                with body.lock:
+                    _give_back(body.response)
+        finally:
+            self.hosts.closed(call.body)
         return Done()
 
     def _line(self, call: HttpExchange | OpenBody) -> Line:

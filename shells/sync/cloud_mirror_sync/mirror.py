@@ -39,6 +39,7 @@ class Mirror:
         self.desk = Desk(policy, self.roles, self.services, self.metrics)
         self._runtime = Runtime(policy, tuple(keys.channel(pool.name) for pool in policy.pools))
         self.metrics.memory_reserved.set_function(lambda: self._runtime.memory.held_bytes)
+        self.metrics.watch_origins(self._runtime.http.hosts.book)
         self._front_end = FrontEnd(self._runtime, policy, self.services, self.metrics)
         self._back_ends: list[BackEnd] = []
         self._lock = threading.Lock()

@@ -16,13 +16,17 @@ from cloud_mirror.wire.calls import (
     Call,
     CloseBody,
     Done,
+    EnterHost,
     GetMonotonicTime,
     GetNoticeSequence,
     GetSigningMaterial,
+    HostEntered,
     HttpExchange,
     MonotonicTime,
     NoticeSequence,
     OpenBody,
+    PaceBody,
+    Pause,
     Procedure,
     ReadBody,
     RedisCommand,
@@ -45,7 +49,7 @@ class Runtime:
     """The clients of one process, for any number of threads."""
 
     def __init__(self, policy: Policy, channels: tuple[str, ...] = ()) -> None:
-        self.http = HttpClient(policy.source.allow_private_addresses)
+        self.http = HttpClient(policy.source)
         self.redis = RedisClient(policy.redis)
         self.notices = Notices(policy.redis, channels)
         self.memory = Memory(policy.worker.memory_budget_bytes, threading.Lock())
@@ -75,26 +79,36 @@ class Runtime:
             procedure.close()
 
     def _forget(self, reply: Reply) -> None:
-        """A body that was opened for nobody is closed."""
-        if isinstance(reply, BodyOpened):
-            self.http.close_body(CloseBody(reply.body))
+        """A body that was opened for nobody is closed, and a permit that nobody wants given back."""
+        match reply:
+            case BodyOpened(body):
+                self.http.close_body(CloseBody(body))
+            case HostEntered():
+                self.http.hosts.forget(reply)
 
     def _reply(self, call: Call, stop: Stop) -> Reply:
         match call:
             case HttpExchange():
                 return self.http.exchange(call, stop)
+            case EnterHost():
+                return self.http.hosts.enter(call, stop)
             case OpenBody():
                 return self.http.open_body(call, stop)
             case ReadBody():
                 return self.http.read_body(call, stop)
             case CloseBody():
                 return self.http.close_body(call)
+            case PaceBody():
+                return self.http.hosts.pace(call)
             case RedisCommand():
                 return self.redis.command(call)
             case GetSigningMaterial():
                 return self._signing_material()
             case Backoff(at_most_s):
                 stop.sleep(random.uniform(0, at_most_s))  # noqa: S311  # jitter is no secret
+                return Done()
+            case Pause(for_s):
+                stop.sleep(for_s)
                 return Done()
             case GetMonotonicTime():
                 return MonotonicTime(time.monotonic())

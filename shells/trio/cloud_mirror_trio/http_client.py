@@ -11,6 +11,7 @@ import h11
 import httpcore2
 import trio
 
+from cloud_mirror.policy import SourcePolicy
 from cloud_mirror.wire.calls import (
     BodyOpened,
     BodyRead,
@@ -27,6 +28,7 @@ from cloud_mirror.wire.calls import (
     TransportFailure,
     is_delimited,
 )
+from cloud_mirror_trio.hosts import Hosts
 from cloud_mirror_trio.network import AddressRefusedError, Network
 
 UPLOAD_PIECE_BYTES: Final = 256 * 1024
@@ -37,13 +39,14 @@ KEPT_S: Final = 15.0
 class HttpClient:
     """Performs the HTTP calls. `close` it in the event loop that it was used in."""
 
-    def __init__(self, allow_private: bool) -> None:
+    def __init__(self, policy: SourcePolicy) -> None:
+        self.hosts = Hosts(policy)
         self._numbers = itertools.count(1)
         self._bodies: dict[int, _Body] = {}
         context = ssl.create_default_context()
         self._pools = {
             Route.SERVICE: _pool(context, Network()),
-            Route.ORIGIN: _pool(context, Network(guarded=True, allow_private=allow_private)),
+            Route.ORIGIN: _pool(context, Network(guarded=True, allow_private=policy.allow_private_addresses)),
         }
 
     async def close(self) -> None:
@@ -77,6 +80,14 @@ class HttpClient:
 
     async def open_body(self, call: OpenBody) -> BodyOpened | TransportFailure:
         """Send a request, read the reply's head."""
+        reply: BodyOpened | TransportFailure | None = None
+        try:
+            reply = await self._open(call)
+            return reply
+        finally:
+            self.hosts.answered(call, reply)
+
+    async def _open(self, call: OpenBody) -> BodyOpened | TransportFailure:
         try:
             with trio.fail_after(call.timeout_s):
                 body = await self._send(call.request, call.route, call.connect_timeout_s)
@@ -108,7 +119,10 @@ class HttpClient:
         """Give a body up. One that was read to its end leaves its connection for the next request."""
         body = self._bodies.pop(call.body, None)
         if body is not None:
-            await body.close()
+            try:
+                await body.close()
+            finally:
+                self.hosts.closed(call.body)
         return Done()
 
     async def _send(self, request: HttpRequest, route: Route, connect_timeout_s: float) -> _Body:

@@ -20,6 +20,7 @@ from cloud_mirror.wire.calls import (
     Call,
     CloseBody,
     Done,
+    EnterHost,
     GetMonotonicTime,
     GetNoticeSequence,
     GetSigningMaterial,
@@ -27,6 +28,8 @@ from cloud_mirror.wire.calls import (
     MonotonicTime,
     NoticeSequence,
     OpenBody,
+    PaceBody,
+    Pause,
     Procedure,
     ReadBody,
     RedisCommand,
@@ -52,7 +55,7 @@ class Runtime:
     """The clients of one process; see `open_runtime`. Its clock is trio's."""
 
     def __init__(self, policy: Policy, channels: tuple[str, ...], nursery: trio.Nursery) -> None:
-        self.http = HttpClient(policy.source.allow_private_addresses)
+        self.http = HttpClient(policy.source)
         self.redis = RedisClient(policy.redis, nursery)
         self.notices = Notices(policy.redis, channels)
         self.memory = Memory(policy.worker.memory_budget_bytes)
@@ -101,18 +104,25 @@ class Runtime:
         match call:
             case HttpExchange():
                 return await self.http.exchange(call)
+            case EnterHost():
+                return await self.http.hosts.enter(call)
             case OpenBody():
                 return await self.http.open_body(call)
             case ReadBody():
                 return await self.http.read_body(call)
             case CloseBody():
                 return await self.http.close_body(call)
+            case PaceBody():
+                return self.http.hosts.pace(call)
             case RedisCommand():
                 return await self.redis.command(call)
             case GetSigningMaterial():
                 return await self._signing_material()
             case Backoff(at_most_s):
                 await trio.sleep(random.uniform(0, at_most_s))  # noqa: S311  # jitter is no secret
+                return Done()
+            case Pause(for_s):
+                await trio.sleep(for_s)
                 return Done()
             case GetMonotonicTime():
                 return MonotonicTime(trio.current_time())

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from cloud_mirror.policy import SourcePolicy
 from cloud_mirror.wire.calls import FailureKind, HttpExchange, HttpReply, Route, TransportFailure
 from cloud_mirror.wire.limits import LOOK_UPS
 from cloud_mirror_sync.http_client import HttpClient
@@ -22,7 +23,7 @@ from tests.shells.raw_server import OK, get, raw_server, saying, silent, until
 
 @pytest.fixture
 def client() -> Iterator[HttpClient]:
-    made = HttpClient(allow_private=True)
+    made = HttpClient(SourcePolicy(allow_private_addresses=True))
     yield made
     made.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "alarm"]
@@ -93,7 +94,7 @@ def test_names_that_nobody_answers_for_hold_nobody_up_for_long(monkeypatch: pyte
         return failure.kind
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    made = HttpClient(allow_private=True)
+    made = HttpClient(SourcePolicy(allow_private_addresses=True))
     try:
         with ThreadPoolExecutor(40) as threads, raw_server(saying(OK)) as server:
             began_s = time.monotonic()

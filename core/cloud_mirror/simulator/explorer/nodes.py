@@ -11,10 +11,24 @@ from typing import Any, Final, Self
 
 from cloud_mirror.actions import Response
 from cloud_mirror.events import DrainBegun, JobReceived, Request, RequestDeadlinePassed, RequestJoined
+from cloud_mirror.host import Permit
 from cloud_mirror.message import Job
 from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.simulator.driver import CopyDriver, Driver, FlightDriver, ProcedureDriver, Rest, Waiting, Watch
-from cloud_mirror.wire.calls import AwaitNotice, Backoff, CloseBody, Done, ReadBody, ReleaseMemory, Reply, ReserveMemory
+from cloud_mirror.wire.calls import (
+    AwaitNotice,
+    Backoff,
+    BodyPaced,
+    CloseBody,
+    Done,
+    EnterHost,
+    HostEntered,
+    PaceBody,
+    ReadBody,
+    ReleaseMemory,
+    Reply,
+    ReserveMemory,
+)
 from cloud_mirror.wire.procedures import jobs
 from cloud_mirror.wire.procedures.purge import purge
 from cloud_mirror.wire.queue import Delivery
@@ -42,6 +56,14 @@ class Clock:
         """Always 0: what is heard after this is what counts, and there is one flight a process to count it."""
         self.listened = True
         return 0
+
+    def entered(self, call: EnterHost) -> HostEntered:
+        """At once: a small world has too few requests to keep any from its host, and remembers nothing of it."""
+        return HostEntered(Permit(call.host, 0), 0.0)
+
+    def paced(self, call: PaceBody) -> BodyPaced:  # noqa: ARG002  # as every clock has it
+        """At once."""
+        return BodyPaced(0.0)
 
 
 LONGEST_S: Final = 12.0

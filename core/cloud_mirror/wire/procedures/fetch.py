@@ -14,13 +14,12 @@ from cloud_mirror.wire.calls import (
     CloseBody,
     FailureKind,
     Procedure,
-    ReadBody,
     ReleaseMemory,
     ReserveMemory,
     TransportFailure,
 )
 from cloud_mirror.wire.cargo import Cargo, Part
-from cloud_mirror.wire.procedures import origin
+from cloud_mirror.wire.procedures import host, origin
 from cloud_mirror.wire.services import PoolServices
 
 FIRST_REST_S: Final = 0.5
@@ -61,6 +60,7 @@ def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Proce
     by_itself = not cargo.streams(number)
     to_its_end = by_itself or action.first_byte + action.at_most_bytes == cargo.length
     part = cargo.begin_part(number, action.at_most_bytes, to_its_end=to_its_end)
+    yield from _close_overtaken(cargo)
     had, ended = part.size, False
     if not part.full:
         outcome = yield from (_read_by_itself if by_itself else _read_stream)(services, cargo, part, action)
@@ -69,6 +69,7 @@ def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Proce
         ended = outcome.ended and not by_itself
     cargo.end_part(part, streamed=not by_itself)
     yield from give_back(cargo)
+    yield from _close_overtaken(cargo)
     ended = ended or cargo.whole
     fault = cargo.fault() if ended else None
     return PartFetched(number, part.size, cargo.total_bytes, ended, fault, cargo.sha256 if ended else "")
@@ -100,7 +101,8 @@ def _read_stream(
 ) -> Procedure[BodyRead | FetchFailed]:
     """The part's turn in the stream, which is closed where it ends."""
     cargo.streaming = True
-    reply = yield ReadBody(cargo.open_stream, part, services.policy.source.read_timeout_s)
+    source = services.policy.source
+    reply = yield from host.read_paced(source, cargo.open_stream, part, source.read_timeout_s)
     cargo.streaming = False
     if isinstance(reply, TransportFailure):
         yield from _close_stream(cargo)
@@ -113,9 +115,7 @@ def _read_stream(
 def _read_by_itself(
     services: PoolServices, cargo: Cargo, part: Part, action: FetchPart
 ) -> Procedure[BodyRead | FetchFailed]:
-    """What is missing of the part, by its range. A stream whose turn will not come any more is closed."""
-    if cargo.stream is not None and not cargo.streaming and cargo.next_streamed != 1:
-        yield from _close_stream(cargo)
+    """What is missing of the part, by its range."""
     first_byte, last_byte = action.first_byte + part.size, action.first_byte + action.at_most_bytes - 1
     if first_byte > last_byte:
         return BodyRead(ended=True)
@@ -127,7 +127,8 @@ def _read_by_itself(
         return FetchFailed(opened.reason, opened.detail)
     cargo.bodies.add(opened)
     if not cargo.closing:
-        reply = yield ReadBody(opened, part, services.policy.source.read_timeout_s)
+        source = services.policy.source
+        reply = yield from host.read_paced(source, opened, part, source.read_timeout_s)
     else:
         reply = TransportFailure(FailureKind.BROKEN, "the origin's bodies were closed")
     cargo.bodies.discard(opened)
@@ -139,6 +140,12 @@ def _read_by_itself(
     if part.size < action.at_most_bytes:
         return FetchFailed(Reason.ORIGIN_BROKE_OFF, f"less than bytes {first_byte} to {last_byte} came")
     return BodyRead(ended=True)
+
+
+def _close_overtaken(cargo: Cargo) -> Procedure[None]:
+    """Leave a stream that nothing more is wanted of to others: a host may give out few bodies at once."""
+    if cargo.stream_is_overtaken:
+        yield from _close_stream(cargo)
 
 
 def _close_stream(cargo: Cargo) -> Procedure[None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloud_mirror.events import OriginApproved, OriginDeclined, OriginOpened
+from cloud_mirror.host import HostRefused
 from cloud_mirror.origin import (
     Approve,
     Asking,
@@ -29,11 +30,10 @@ from cloud_mirror.wire.calls import (
     GetMonotonicTime,
     Headers,
     HttpRequest,
-    OpenBody,
     Procedure,
-    Route,
     TransportFailure,
 )
+from cloud_mirror.wire.procedures import host
 from cloud_mirror.wire.services import PoolServices
 
 USER_AGENT: Final = "cloud-mirror/1"
@@ -128,8 +128,9 @@ def _ask_hops(
         if left_s <= 0:
             detail = f"{hop.url.host}: no time is left after {hop.redirects} redirects"
             return OriginDeclined(Reason.ORIGIN_TIMEOUT, None, detail)
-        timeout_s, connect_timeout_s = min(policy.read_timeout_s, left_s), min(policy.connect_timeout_s, left_s)
-        reply = yield OpenBody(_request(hop, more), Route.ORIGIN, timeout_s, connect_timeout_s)
+        reply = yield from host.open_body(policy, _request(hop, more), left_s)
+        if isinstance(reply, HostRefused):
+            return OriginDeclined(reply.reason, None, f"{hop.url.host} was not asked", reply.again_in_s)
         if isinstance(reply, TransportFailure):
             return OriginDeclined(reason_of(reply), None, f"{hop.url.host}: {reply.kind.value}: {reply.detail}")
         verdict = judge(hop, reply.status, reply.headers, policy, services.rules)

@@ -1,0 +1,62 @@
+"""A burst of new URLs of one origin, each asked for once, all at the same moment, in one process: what they get.
+
+Every URL is there, and requests are held for long. So whoever is sent to the origin as `origin-timeout` or the like was
+failed by the front end itself, and not by the origin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from typing import Final
+
+from benchmarks import page
+from benchmarks.stage import Stage, stage
+from benchmarks.waiters import crowd
+from cloud_mirror_command.limits import raise_open_files
+from tests.fleet import SHELLS
+
+HELD_S: Final = 120.0
+HEAD: Final = ("shell", "new URLs", "answers", "all answered after", "HEADs")
+
+
+def measure(made: Stage, shell: str, urls: int, head_delay_s: float) -> list[str]:
+    """One burst, as a row of the table."""
+    asked = [
+        made.origin.put(f"/{shell}-burst-{number}.bin", size=1_024, seed=number, head_delay_s=head_delay_s)
+        for number in range(urls)
+    ]
+    settings = {"server": {"max_wait_s": HELD_S, "start_wait_s": HELD_S, "threads": urls}}
+    with made.fleet(shell=shell, settings=settings) as fleet:
+        front = fleet.start("serve")
+        fleet.start("work")
+        made.origin.forget()
+        begun = time.monotonic()
+        answers = Counter(answer for answer, _ in crowd(front, asked, urls))
+        seconds = time.monotonic() - begun
+    said = ", ".join(f"{count:,} {answer.partition(' ')[2]}" for answer, count in answers.most_common())
+    heads = made.origin.count_matching("^HEAD$", "-burst-")
+    return [shell, f"{urls:,}", said, f"{seconds:.1f} s", f"{heads:,}"]
+
+
+def main() -> int:
+    """Measure each shell, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shell", action="append", choices=SHELLS)
+    parser.add_argument("--urls", type=int, default=1_000)
+    parser.add_argument("--head-delay-s", type=float, default=0.05, help="how long the origin takes to answer a HEAD")
+    options = parser.parse_args()
+    raise_open_files()
+    lines = []
+    with stage() as made:
+        for shell in options.shell or SHELLS:
+            lines.append(measure(made, shell, options.urls, options.head_delay_s))
+            print(" | ".join(lines[-1]), flush=True)
+    print(f"\n{page.table(HEAD, lines)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
