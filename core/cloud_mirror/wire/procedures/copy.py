@@ -149,16 +149,25 @@ def _attributes(cargo: Cargo, copy_id: str, sha256: str = "") -> Procedure[Objec
 
 
 def _put(services: PoolServices, cargo: Cargo, epoch: str, copy_id: str) -> Procedure[CopyWritten | StoreFailed]:
+    """Write the object with its tag, or without where these credentials may write but not tag."""
     attributes = yield from _attributes(cargo, copy_id, cargo.sha256)
     if isinstance(attributes, StoreFailed):
         return attributes
-    provider, part = services.provider, cargo.parts[1]
-    request = provider.put_request(keys.object_key(cargo.url, epoch), part.data, attributes, part.crc64nvme)
-    timeout_s = services.policy.worker.store_timeout_s
-    outcome = yield from ask(provider, request, provider.read_put, timeout_s=timeout_s)
+    outcome = yield from _put_with(services, cargo, epoch, attributes)
+    if isinstance(outcome, Failed) and outcome.kind is FaultKind.DENIED:
+        outcome = yield from _put_with(services, cargo, epoch, replace(attributes, tags=()))
     cargo.stow_part(1, "")
     yield from fetch.give_back(cargo)
     return store.failure(outcome) if isinstance(outcome, Failed) else CopyWritten()
+
+
+def _put_with(
+    services: PoolServices, cargo: Cargo, epoch: str, attributes: ObjectAttributes
+) -> Procedure[Answered[str] | Failed]:
+    provider, part = services.provider, cargo.parts[1]
+    request = provider.put_request(keys.object_key(cargo.url, epoch), part.data, attributes, part.crc64nvme)
+    timeout_s = services.policy.worker.store_timeout_s
+    return (yield from ask(provider, request, provider.read_put, timeout_s=timeout_s))
 
 
 def _copy_object(
