@@ -26,6 +26,7 @@ import cloud_mirror_sync.http_client
 import cloud_mirror_sync.mirror
 import cloud_mirror_sync.network
 import cloud_mirror_sync.redis_client
+import cloud_mirror_sync.runtime
 import cloud_mirror_trio.http_client
 import cloud_mirror_trio.mirror
 import cloud_mirror_trio.network
@@ -34,8 +35,9 @@ import cloud_mirror_trio.runtime
 from cloud_mirror.actions import Response
 from cloud_mirror.http_api import Answer
 from cloud_mirror.policy import Policy, RedisPolicy, SourcePolicy
-from cloud_mirror.wire.calls import Call, CloseBody, HttpExchange, OpenBody, ReadBody, RedisCommand
+from cloud_mirror.wire.calls import Call, CloseBody, HttpExchange, OpenBody, Procedure, ReadBody, RedisCommand
 from cloud_mirror.wire.desk import Roles
+from cloud_mirror.wire.hosts import HostBook
 from cloud_mirror_sync.stop import Stop, StoppedError
 from cloud_mirror_trio.nursery import open_background
 from tests.servers.processes import wait_until
@@ -63,6 +65,24 @@ class Client:
     def perform(self, call: Call) -> Any:
         """The call's reply."""
         return self.begin(call).result(PATIENCE_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Performer:
+    """A shell's runtime. `begin` starts a procedure beside the test, and gives with it what calls it off."""
+
+    begin: Callable[[Procedure[Any]], tuple[Future[Any], Callable[[], object]]]
+    http: Any
+
+    def perform(self, procedure: Procedure[Any]) -> Any:
+        """What the procedure returns."""
+        return self.begin(procedure)[0].result(PATIENCE_S)
+
+    @property
+    def book(self) -> HostBook:
+        """The book of the origins' hosts."""
+        book: HostBook = self.http.hosts.book
+        return book
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +143,10 @@ class Shell(Protocol):
         """A subscription that is being begun, and is ended at the end."""
         ...
 
+    def runtime(self, policy: Policy) -> AbstractContextManager[Performer]:
+        """A runtime, closed at the end."""
+        ...
+
     def mirror(self, policy: Policy, roles: Roles) -> AbstractContextManager[Embedded]:
         """A mirror, left at the end."""
         ...
@@ -179,6 +203,16 @@ class AsyncShell:
                 lambda: portal.call(lambda: int(notices.board.sequence)),
                 lambda: portal.call(self._waiting, notices),
             )
+
+    @contextmanager
+    def runtime(self, policy: Policy) -> Iterator[Performer]:
+        with self._entered(self.open_runtime(policy)) as (portal, runtime):
+
+            def begin(procedure: Procedure[Any]) -> tuple[Future[Any], Callable[[], object]]:
+                future = portal.start_task_soon(runtime.perform, procedure)
+                return future, future.cancel
+
+            yield Performer(begin, runtime.http)
 
     @contextmanager
     def mirror(self, policy: Policy, roles: Roles) -> Iterator[Embedded]:
@@ -393,6 +427,20 @@ class SyncShell:
             finally:
                 stop.set()
                 assert isinstance(listening.exception(PATIENCE_S), StoppedError | None)
+
+    @contextmanager
+    def runtime(self, policy: Policy) -> Iterator[Performer]:
+        runtime = cloud_mirror_sync.runtime.Runtime(policy)
+
+        def begin(procedure: Procedure[Any]) -> tuple[Future[Any], Callable[[], object]]:
+            stop = Stop()
+            return threads.submit(runtime.perform, procedure, stop), stop.set
+
+        with ThreadPoolExecutor(self.threads) as threads:
+            try:
+                yield Performer(begin, runtime.http)
+            finally:
+                runtime.close()
 
     @contextmanager
     def mirror(self, policy: Policy, roles: Roles) -> Iterator[Embedded]:
