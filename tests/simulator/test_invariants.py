@@ -192,9 +192,10 @@ def test_the_end() -> None:
     assert not invariants.jobs_end((), ())
     assert invariants.jobs_end(("m1",), ())
     assert invariants.jobs_end((), (KEY,))
-    assert not invariants.nothing_left(0, 4, 2)
-    assert invariants.nothing_left(1, 4, 2)
-    assert invariants.nothing_left(0, 5, 2)
+    assert not invariants.nothing_left(0, 4, 2, 0)
+    assert invariants.nothing_left(1, 4, 2, 0)
+    assert invariants.nothing_left(0, 5, 2, 0)
+    assert invariants.nothing_left(0, 4, 2, 1)
     assert not invariants.all_well("copy", frozenset({"copy"}))
     assert invariants.all_well("origin", frozenset({"copy"}))
 

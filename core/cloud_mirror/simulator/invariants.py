@@ -196,10 +196,14 @@ def bounded(calls: int, age_s: float) -> str:
     return "" if calls <= 200 + 40 * age_s else f"a task made {calls} calls in {age_s:.1f} s"
 
 
-def nothing_left(flights: int, keys: int, places: int) -> str:
-    """Memory stays bounded: when nobody asks, no flight is left, and Redis holds at most two keys for a URL."""
+def nothing_left(flights: int, keys: int, places: int, permits: int) -> str:
+    """Memory stays bounded: when nobody asks, no flight is left, no request is said to be under way to an origin's host
+    or waits for that, and Redis holds at most two keys for a URL.
+    """
     if flights:
         return f"{flights} flights are left, and nobody waits"
+    if permits:
+        return f"{permits} requests to origins are said to be under way, or wait"
     return "" if keys <= 2 * places else f"Redis holds {keys} keys for {places} URLs"
 
 

@@ -31,6 +31,7 @@ _OUTAGES: Final = {
     Fault.REDIS_OUTAGE: Scope.REDIS,
     Fault.STORE_OUTAGE: Scope.STORE,
     Fault.QUEUE_OUTAGE: Scope.QUEUE,
+    Fault.ORIGIN_OUTAGE: Scope.ORIGIN,
 }
 _CUTTING: Final = (Fault.ORIGIN_SHORT, Fault.ORIGIN_LENGTH)
 _GARBAGE: Final = (b"\xff\xfe", b"", b"{}", b"+ 1")

@@ -164,7 +164,9 @@ class Simulation:
         inspection.report("jobs-end", invariants.jobs_end(messages, pending))
         flights = sum(len(process.flights) for process in world.processes)
         places = len(self.settings.sources) * len(world.pools)
-        inspection.report("nothing-left", invariants.nothing_left(flights, len(held), places))
+        books = [process.host.hosts for process in world.processes]
+        permits = sum(book.under_way + book.waiting for book in books)
+        inspection.report("nothing-left", invariants.nothing_left(flights, len(held), places, permits))
 
     def _answers(self) -> dict[str, int]:
         counts: dict[str, int] = {}
