@@ -70,7 +70,9 @@ class CacheFailed:
 
 @dataclass(frozen=True, slots=True)
 class ClaimWon:
-    """The entry is *pending asking* under this flight's token."""
+    """The entry is *pending asking* under this flight's token, which was asked for at `asked_at_s` (monotonic)."""
+
+    asked_at_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

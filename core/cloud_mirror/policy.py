@@ -32,6 +32,7 @@ class ServerPolicy:
     poll_s: float = 1.0  # how often a waiter looks by itself, beneath the notices
     claim_lease_s: float = 20.0  # a front end's claim, between winning it and sending the job
     max_waiters: int = 20_000
+    max_claims: int = 64  # new URLs that are looked into at once; the others wait their turn before their claims
     threads: int = 256  # of the threaded shell, where each waiter holds one; more requests than that are turned away
     max_connections: int = 20_000  # beyond it, new ones wait in the system's own queue
     head_timeout_s: float = 10.0  # for a request's head, from its first byte to its last

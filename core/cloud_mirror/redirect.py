@@ -113,8 +113,10 @@ def transition(state: State, event: RedirectEvent) -> Transition:
             return _move(Row.READ_FAILED, _covering(state), Phase.PROBING_ALONE, ProbeCopy())
         case Phase.REFRESHING, RefreshRequested():
             return _reply(Row.REFRESHED, state)
-        case Phase.CLAIMING, ClaimWon():
-            return _move(Row.CLAIM_WON, replace(state, unknown=False), Phase.PROBING, ProbeCopy())
+        case Phase.CLAIMING, ClaimWon(asked_at_s):
+            by_s = asked_at_s + CHECK_SHARE * state.rules.claim_lease_s  # the claim may have waited for its turn
+            won = replace(state, unknown=False, check_by_s=max(state.check_by_s, by_s))
+            return _move(Row.CLAIM_WON, won, Phase.PROBING, ProbeCopy())
         case Phase.CLAIMING, ClaimLost():
             return _wait(Row.CLAIM_LOST, state, state.rules.poll_s)
         case Phase.CLAIMING, ClaimUnknown():

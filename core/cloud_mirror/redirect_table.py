@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cloud_mirror.actions import RedirectAction, Response
 from cloud_mirror.policy import OnDeadline
@@ -29,6 +29,21 @@ class Phase(enum.Enum):
     RECORDING = "recording"
     WAITING = "waiting"
     DONE = "done"
+
+
+ON_CLAIM: Final = frozenset(
+    {
+        Phase.CLAIMING,
+        Phase.PROBING,
+        Phase.BACKFILLING,
+        Phase.RELEASING,
+        Phase.VALIDATING,
+        Phase.SENDING,
+        Phase.MARKING,
+        Phase.RECORDING,
+    }
+)
+"""The phases of a flight that makes a claim, or holds one: a process has only so many of them at a time."""
 
 
 class Row(enum.Enum):
@@ -120,6 +135,11 @@ class State:
     sequence: int = 0  # the notices that had been heard before the latest read began
     epoch: str = ""
     reply: Response | None = None  # what to respond once the write under way is over
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a claim would be made for anybody, or one may stand that must be resolved."""
+        return bool(self.requests) or self.unknown
 
     @property
     def claim_token(self) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 from typing import Any, Final, Protocol
 
+import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 import cloud_mirror_asyncio.http_client
@@ -37,6 +38,7 @@ from cloud_mirror.http_api import Answer
 from cloud_mirror.policy import Policy, RedisPolicy, SourcePolicy
 from cloud_mirror.wire.calls import Call, CloseBody, HttpExchange, OpenBody, Procedure, ReadBody, RedisCommand
 from cloud_mirror.wire.desk import Roles
+from cloud_mirror.wire.hosts import HostBook
 from cloud_mirror_sync.stop import Stop, StoppedError
 from cloud_mirror_trio.nursery import open_background
 from tests.servers.processes import wait_until
@@ -111,9 +113,30 @@ class Performer:
 
     runtime: Any
     begin: Callable[[Procedure[Any]], Future[Any]]
-    cut_off: Callable[[Future[Any]], None]
+    call_off: Callable[[Future[Any]], object]
     forget: Callable[[str], None]
     """A copy has ended."""
+
+    def perform(self, procedure: Procedure[Any]) -> Any:
+        """What the procedure returns."""
+        return self.begin(procedure).result(PATIENCE_S)
+
+    def cut_off(self, performing: Future[Any]) -> None:
+        """Call it off while it is under way: it ends, and returns nothing."""
+        self.call_off(performing)
+        with pytest.raises((CancelledError, StoppedError)):
+            performing.result(PATIENCE_S)
+
+    @property
+    def http(self) -> Any:
+        """The shell's HTTP client."""
+        return self.runtime.http
+
+    @property
+    def book(self) -> HostBook:
+        """The book of the origins' hosts."""
+        book: HostBook = self.http.hosts.book
+        return book
 
 
 class Shell(Protocol):
@@ -199,14 +222,10 @@ class AsyncShell:
     @contextmanager
     def performer(self, policy: Policy) -> Iterator[Performer]:
         with self._entered(self.open_runtime(policy)) as (portal, runtime):
-
-            def cut_off(performing: Future[Any]) -> None:
-                assert performing.cancel()
-
             yield Performer(
                 runtime,
                 lambda procedure: portal.start_task_soon(runtime.perform, procedure),
-                cut_off,
+                lambda performing: performing.cancel(),
                 lambda holder: portal.call(runtime.memory.forget, holder),
             )
 
@@ -435,13 +454,9 @@ class SyncShell:
             stops[performing] = stop
             return performing
 
-        def cut_off(performing: Future[Any]) -> None:
-            stops[performing].set()
-            assert isinstance(performing.exception(PATIENCE_S), StoppedError)
-
         with ThreadPoolExecutor(self.threads) as threads:
             try:
-                yield Performer(runtime, begin, cut_off, runtime.memory.forget)
+                yield Performer(runtime, begin, lambda performing: stops[performing].set(), runtime.memory.forget)
             finally:
                 runtime.close()
 

@@ -65,7 +65,7 @@ def test_an_entry_that_took_the_place_of_garbage_is_what_was_read() -> None:
 def test_claiming(expected: Entry | None, said: str) -> None:
     action = Claim(expected, "mine", 20.0)
     script = Script(scripted())
-    assert script.run(cache.claim(SERVICES, URL, action)) == ClaimWon()
+    assert script.run(cache.claim(SERVICES, URL, action)) == ClaimWon(100.0)
     assert script.said == [said]
     fields = written(script.calls[0])
     assert (fields["status"], fields["holder"], fields["token"]) == ("pending", "asking", "mine")

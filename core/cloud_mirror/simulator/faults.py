@@ -81,6 +81,7 @@ class Fault(enum.Enum):
     CRASH = "process: crash", Scope.TIMED
     PAUSE = "process: pause past its lease", Scope.TIMED
     DRAIN = "process: drain", Scope.TIMED
+    ORIGIN_OUTAGE = "origin: outage", Scope.TIMED
     ORIGIN_404 = "origin: 404", Scope.TIMED
     ORIGIN_410 = "origin: 410", Scope.TIMED
     ORIGIN_429 = "origin: 429", Scope.TIMED

@@ -198,15 +198,18 @@ def bounded(calls: int, age_s: float) -> str:
     return "" if calls <= 200 + 40 * age_s else f"a task made {calls} calls in {age_s:.1f} s"
 
 
-def nothing_left(flights: int, keys: int, places: int, memory_bytes: int) -> str:
-    """Memory stays bounded: when nobody asks, no flight is left, Redis holds at most two keys for a URL, and processes
-    that copy nothing hold nothing of their memory budget.
+def nothing_left(flights: int, keys: int, places: int, memory_bytes: int, permits: int) -> str:
+    """Memory stays bounded: when nobody asks, no flight is left, no request is said to be under way to an origin's host
+    or waits for that, processes that copy nothing hold nothing of their memory budget, and Redis holds at most three
+    keys for a URL: its entry, a renewal's lease, and a note that tells of an upload.
     """
     if flights:
         return f"{flights} flights are left, and nobody waits"
     if memory_bytes:
         return f"{memory_bytes} bytes are reserved where nothing is copied"
-    return "" if keys <= 2 * places else f"Redis holds {keys} keys for {places} URLs"
+    if permits:
+        return f"{permits} requests to origins are said to be under way, or wait"
+    return "" if keys <= 3 * places else f"Redis holds {keys} keys for {places} URLs"
 
 
 def all_well(outcome: str, expected: frozenset[str]) -> str:

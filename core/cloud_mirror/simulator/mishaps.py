@@ -31,6 +31,7 @@ _OUTAGES: Final = {
     Fault.REDIS_OUTAGE: Scope.REDIS,
     Fault.STORE_OUTAGE: Scope.STORE,
     Fault.QUEUE_OUTAGE: Scope.QUEUE,
+    Fault.ORIGIN_OUTAGE: Scope.ORIGIN,
 }
 _CUTTING: Final = (Fault.ORIGIN_SHORT, Fault.ORIGIN_LENGTH)
 _GARBAGE: Final = (b"\xff\xfe", b"", b"{}", b"+ 1")
@@ -118,9 +119,8 @@ class Mishaps:
         world = self.world
         self._whose, self._until_s = None, world.agenda.now_s
         if fault in _OUTAGES:
-            self._until_s = until_s = world.agenda.now_s + self._chance.between(
-                1.0, self._chance.pick((5.0, 30.0, 90.0))
-            )
+            for_s = self._chance.between(1.0, self._chance.pick((5.0, 30.0, 90.0)))
+            self._until_s = until_s = world.agenda.now_s + for_s
             world.network.down[_OUTAGES[fault]] = until_s
             if fault is Fault.REDIS_OUTAGE:
                 for process in world.processes:

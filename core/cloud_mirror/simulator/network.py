@@ -104,7 +104,12 @@ class Network:
         self.inspector: Inspector
         self.hosts: Callable[[], list[Host]] = list
         self.body_began: Callable[[Task], None] = lambda _: None  # the body of what is copied
-        self.down: dict[Scope, float] = {Scope.REDIS: 0.0, Scope.STORE: 0.0, Scope.QUEUE: 0.0}
+        self.down: dict[Scope, float] = {
+            Scope.REDIS: 0.0,
+            Scope.STORE: 0.0,
+            Scope.QUEUE: 0.0,
+            Scope.ORIGIN: 0.0,
+        }
         self.denied_until_s = 0.0
         self.late_most_s = 200.0
         self.reading_s = 0.3
@@ -294,6 +299,9 @@ class Network:
     def _open(self, task: Task, number: int, call: OpenBody) -> None:
         chance, timeout_s = self._chance, call.timeout_s
         self.inspector.opening(task, call.request)
+        if self.down[Scope.ORIGIN] > self.agenda.now_s:
+            task.host.after(0.01, task.answer, number, call, _CONNECT)
+            return
         fault = self._weather.strikes(Scope.ORIGIN)
         if fault is not None:
             self._weather.count(fault)

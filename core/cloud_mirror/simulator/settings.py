@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from cloud_mirror.host import LONGEST_OPEN_S
 from cloud_mirror.plan import Plan
 from cloud_mirror.policy import (
     OnDeadline,
@@ -62,7 +63,8 @@ class Settings:
     def calm_s(self) -> float:
         """How long it may take, once faults have stopped, until all is well: what every wait may take, one by one.
 
-        A lease or what is queued runs out; a job rests and is hidden once more; a "no" is remembered; a claim runs out.
+        A lease or what is queued runs out; a job rests and is hidden once more; a "no" is remembered; a claim runs out;
+        an origin that failed is left alone, and tried.
         """
         policy = self.policy
         server, queue, worker = policy.server, policy.queue, policy.worker
@@ -74,6 +76,7 @@ class Settings:
             + max(server.negative_s, LONGEST_WAIT_S, worker.longest_backoff_s + worker.lease_s)
             + server.claim_lease_s
             + copy_s
+            + 2 * LONGEST_OPEN_S
             + 60.0
         )
 
@@ -111,6 +114,7 @@ def draw_settings(chance: Chance) -> Settings:
             read_timeout_s=chance.pick((2.0, 5.0)),
             max_object_bytes=LARGEST_BYTES,
             allow_close_delimited=allow_close,
+            per_host_connections=chance.split("hosts").pick((1, 2, 64)),
         ),
         worker=WorkerPolicy(
             concurrency=chance.pick((1, 2, 4)),

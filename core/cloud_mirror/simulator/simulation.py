@@ -168,7 +168,10 @@ class Simulation:
         places = len(self.settings.sources) * len(world.pools)
         idle = [process for process in world.processes if all(task.role is not Role.COPY for task in process.tasks)]
         memory_bytes = sum(process.host.memory.held_bytes for process in idle)
-        inspection.report("nothing-left", invariants.nothing_left(flights, len(held), places, memory_bytes))
+        books = [process.host.hosts for process in world.processes]
+        permits = sum(book.under_way + book.waiting for book in books)
+        left = invariants.nothing_left(flights, len(held), places, memory_bytes, permits)
+        inspection.report("nothing-left", left)
 
     def _answers(self) -> dict[str, int]:
         counts: dict[str, int] = {}

@@ -218,9 +218,9 @@ class HostBook:
             case Permit():
                 self.under_way += 1
                 waiter.reply = HostEntered(verdict, max(0.0, now_s - waiter.since_s))
-            case HostRefused(reason):
+            case _:
                 waiter.reply = verdict
-                self.refused[reason] += 1
+                self.refused[verdict.reason] += 1
         del host.queue[id(waiter)]
         self.waiting -= 1
         waiter.wake()

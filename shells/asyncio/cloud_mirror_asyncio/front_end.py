@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 
 from cloud_mirror import redirect
-from cloud_mirror.actions import RedirectAction, Respond, Response
+from cloud_mirror.actions import Claim, RedirectAction, Respond, Response
 from cloud_mirror.events import (
+    ClaimLost,
     DrainBegun,
     RedirectEvent,
     Request,
@@ -19,7 +20,8 @@ from cloud_mirror.events import (
     RequestDeadlinePassed,
     RequestJoined,
 )
-from cloud_mirror.redirect_table import Phase
+from cloud_mirror.policy import Policy
+from cloud_mirror.redirect_table import ON_CLAIM, Phase
 from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror.wire.procedures.redirect import perform
 from cloud_mirror.wire.services import PoolServices
@@ -37,12 +39,15 @@ class Flight:
         services: PoolServices,
         metrics: Metrics,
         url: str,
+        turns: asyncio.Semaphore,
         ended: Callable[[Flight], None],
     ) -> None:
         self._runtime = runtime
         self._services = services
         self._metrics = metrics
         self._url = url
+        self._turns = turns
+        self._has_turn = False
         self._ended = ended
         self._state = services.manager.flight(url, secrets.token_urlsafe(12))
         self._waiting: dict[int, asyncio.Future[Response]] = {}
@@ -76,15 +81,35 @@ class Flight:
                     task = asyncio.create_task(self._perform(action))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
+        if self._state.phase not in ON_CLAIM:
+            self._end_turn()
         if self._state.phase is Phase.DONE:
             self._ended(self)
 
+    async def _claim(self, action: Claim) -> RedirectEvent:
+        """Make the claim when it is this flight's turn; not for those who have left meanwhile."""
+        if not self._has_turn:
+            await self._turns.acquire()
+            self._has_turn = True
+        if not self._state.wanted:
+            return ClaimLost()
+        return await self._runtime.perform(perform(self._services, self._url, action))
+
+    def _end_turn(self) -> None:
+        if self._has_turn:
+            self._has_turn = False
+            self._turns.release()
+
     async def _perform(self, action: RedirectAction) -> None:
         try:
+            if isinstance(action, Claim):
+                self.feed(await self._claim(action))
+                return
             self.feed(await self._runtime.perform(perform(self._services, self._url, action)))
         except Exception:
             log.exception("a flight broke off", extra={"action": type(action).__name__})
             self._respond(tuple(self._waiting), self._services.manager.break_off())
+            self._end_turn()
             self._ended(self)
 
     def _respond(self, requests: tuple[int, ...], response: Response) -> None:
@@ -108,11 +133,12 @@ class Flight:
 class FrontEnd:
     """All flights of a process, and how many requests it holds."""
 
-    def __init__(self, runtime: Runtime, services: dict[str, PoolServices], metrics: Metrics) -> None:
+    def __init__(self, runtime: Runtime, policy: Policy, services: dict[str, PoolServices], metrics: Metrics) -> None:
         self._runtime = runtime
         self._services = services
         self._metrics = metrics
         self._flights: dict[tuple[str, str], Flight] = {}
+        self._turns = asyncio.Semaphore(policy.server.max_claims)
         self._numbers = itertools.count(1)
         self.held = 0
         self.draining = False
@@ -138,7 +164,9 @@ class FrontEnd:
         key = (services.pool.name, url)
         flight = self._flights.get(key)
         if flight is None:
-            flight = Flight(self._runtime, services, self._metrics, url, lambda ended: self._forget(key, ended))
+            flight = Flight(
+                self._runtime, services, self._metrics, url, self._turns, lambda ended: self._forget(key, ended)
+            )
             self._flights[key] = flight
         return flight
 

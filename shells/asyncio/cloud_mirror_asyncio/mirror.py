@@ -38,7 +38,7 @@ class Mirror:
         self._runtime = Runtime(policy, tuple(keys.channel(pool.name) for pool in policy.pools))
         self.metrics.memory_reserved.set_function(lambda: self._runtime.memory.held_bytes)
         self.metrics.watch_origins(self._runtime.http.hosts.book)
-        self._front_end = FrontEnd(self._runtime, self.services, self.metrics)
+        self._front_end = FrontEnd(self._runtime, policy, self.services, self.metrics)
         self._back_end = BackEnd(self._runtime, self.services, self.metrics)
         self._tasks: set[asyncio.Task[None]] = set()
         self._purges: set[asyncio.Task[PurgeState]] = set()

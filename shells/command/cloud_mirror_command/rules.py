@@ -46,6 +46,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "first_backoff_s": (0, LONGEST_VISIBILITY_S),
     "longest_backoff_s": (0, LONGEST_VISIBILITY_S),
     "max_receive_count": (1, 1_000),  # SQS, "SetQueueAttributes", RedrivePolicy
+    "max_claims": (1, 100_000),
     "max_waiters": (1, 10_000_000),
     "threads": (1, 10_000),
     "max_connections": (1, 10_000_000),

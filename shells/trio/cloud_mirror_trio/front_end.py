@@ -10,8 +10,9 @@ from collections.abc import Callable
 import trio
 
 from cloud_mirror import redirect
-from cloud_mirror.actions import RedirectAction, Respond, Response
+from cloud_mirror.actions import Claim, RedirectAction, Respond, Response
 from cloud_mirror.events import (
+    ClaimLost,
     DrainBegun,
     RedirectEvent,
     Request,
@@ -19,7 +20,8 @@ from cloud_mirror.events import (
     RequestDeadlinePassed,
     RequestJoined,
 )
-from cloud_mirror.redirect_table import Phase
+from cloud_mirror.policy import Policy
+from cloud_mirror.redirect_table import ON_CLAIM, Phase
 from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror.wire.procedures.redirect import perform
 from cloud_mirror.wire.services import PoolServices
@@ -52,6 +54,7 @@ class Flight:
         metrics: Metrics,
         url: str,
         nursery: trio.Nursery,
+        turns: trio.Semaphore,
         ended: Callable[[Flight], None],
     ) -> None:
         self._runtime = runtime
@@ -59,6 +62,8 @@ class Flight:
         self._metrics = metrics
         self._url = url
         self._nursery = nursery
+        self._turns = turns
+        self._has_turn = False
         self._ended = ended
         self._state = services.manager.flight(url, secrets.token_urlsafe(12))
         self._waiting: dict[int, _Waiter] = {}
@@ -88,15 +93,35 @@ class Flight:
                     self._respond(requests, response)
                 case _:
                     self._nursery.start_soon(self._perform, action)
+        if self._state.phase not in ON_CLAIM:
+            self._end_turn()
         if self._state.phase is Phase.DONE:
             self._ended(self)
 
+    async def _claim(self, action: Claim) -> RedirectEvent:
+        """Make the claim when it is this flight's turn; not for those who have left meanwhile."""
+        if not self._has_turn:
+            await self._turns.acquire()
+            self._has_turn = True
+        if not self._state.wanted:
+            return ClaimLost()
+        return await self._runtime.carry_out(action, perform(self._services, self._url, action))
+
+    def _end_turn(self) -> None:
+        if self._has_turn:
+            self._has_turn = False
+            self._turns.release()
+
     async def _perform(self, action: RedirectAction) -> None:
         try:
+            if isinstance(action, Claim):
+                self.feed(await self._claim(action))
+                return
             self.feed(await self._runtime.carry_out(action, perform(self._services, self._url, action)))
         except Exception:
             log.exception("a flight broke off", extra={"action": type(action).__name__})
             self._respond(tuple(self._waiting), self._services.manager.break_off())
+            self._end_turn()
             self._ended(self)
 
     def _respond(self, requests: tuple[int, ...], response: Response) -> None:
@@ -110,13 +135,19 @@ class FrontEnd:
     """All flights of a process, and how many requests it holds."""
 
     def __init__(
-        self, runtime: Runtime, services: dict[str, PoolServices], metrics: Metrics, nursery: trio.Nursery
+        self,
+        runtime: Runtime,
+        policy: Policy,
+        services: dict[str, PoolServices],
+        metrics: Metrics,
+        nursery: trio.Nursery,
     ) -> None:
         self._runtime = runtime
         self._services = services
         self._metrics = metrics
         self._nursery = nursery
         self._flights: dict[tuple[str, str], Flight] = {}
+        self._turns = trio.Semaphore(policy.server.max_claims)
         self._landed = trio.Event()
         self._numbers = itertools.count(1)
         self.held = 0
@@ -143,7 +174,13 @@ class FrontEnd:
         flight = self._flights.get(key)
         if flight is None:
             flight = Flight(
-                self._runtime, services, self._metrics, url, self._nursery, lambda ended: self._forget(key, ended)
+                self._runtime,
+                services,
+                self._metrics,
+                url,
+                self._nursery,
+                self._turns,
+                lambda ended: self._forget(key, ended),
             )
             self._flights[key] = flight
         return flight

@@ -57,7 +57,7 @@ class Mirror:
             self._nursery = await stack.enter_async_context(open_background())
             stack.callback(self._runtime.hurry)
             self.metrics.watch_origins(self._runtime.http.hosts.book)
-            self._front_end = FrontEnd(self._runtime, self.services, self.metrics, self._nursery)
+            self._front_end = FrontEnd(self._runtime, self.policy, self.services, self.metrics, self._nursery)
             self._back_end = BackEnd(self._runtime, self.services, self.metrics, self._nursery)
             await self._runtime.perform(redis.load())
             self._start(self._runtime.notices.listen)

@@ -60,10 +60,11 @@ def claim(services: PoolServices, url: str, action: Claim) -> Procedure[ClaimWon
     condition = told(services, url, "vacant")
     if expected is not None:
         condition = told(services, url, "same", expected.token, expected.status.value)
+    asked_at_s = (yield GetMonotonicTime()).now_s
     found = yield from redis.write(key, key, condition, Draft(asking, action.life_s))
     if isinstance(found, Unavailable):
         return ClaimUnknown()
-    return ClaimWon() if found.done else ClaimLost()
+    return ClaimWon(asked_at_s) if found.done else ClaimLost()
 
 
 def write_entry(
