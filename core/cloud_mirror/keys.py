@@ -7,6 +7,7 @@ that should stay private.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -18,6 +19,8 @@ MAX_NAME_BYTES: Final = 200
 
 PRIVATE_PREFIXES: Final = ("purged/", "dead/")
 """Where the mirror keeps its own objects; no public may read there."""
+
+_COPY: Final = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{62}/[A-Za-z0-9_-]{1,64}/[^/]+\Z")
 
 
 def url_sha256(url: str) -> str:
@@ -54,6 +57,11 @@ def object_prefix(url: str) -> str:
 def object_key(url: str, epoch: str) -> str:
     """The key of a URL's copy: it ends in the URL's own file name, so that a download keeps its name."""
     return f"{object_prefix(url)}{epoch}/{file_name(url)}"
+
+
+def is_copy_key(key: str) -> bool:
+    """Whether a key has the form of a copy's."""
+    return _COPY.match(key) is not None
 
 
 def epoch_key(url: str) -> str:

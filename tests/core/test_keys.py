@@ -102,3 +102,30 @@ def test_distinct_urls_have_distinct_keys(first: str, second: str) -> None:
     assert (keys.entry_key("p", one) == keys.entry_key("p", other)) is same
     assert (keys.object_prefix(one) == keys.object_prefix(other)) is same
     assert (keys.epoch_key(one) == keys.epoch_key(other)) is same
+
+
+@given(target=TARGETS, epoch=st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True))
+def test_every_copy_s_key_is_known_for_one(target: str, epoch: str) -> None:
+    assert keys.is_copy_key(keys.object_key(canonical(target), epoch))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        keys.epoch_key(URL),
+        keys.letter_key(SHA),
+        keys.object_prefix(URL),
+        f"{SHA[:2]}/{SHA}/0",
+        f"{SHA[:2]}/{SHA}/0/",
+        f"{SHA[:2]}/{SHA}/0/a/b",
+        f"{SHA[:2]}/{SHA}//a",
+        f"{SHA[:2]}/{SHA[1:]}/0/a",
+        f"00/{SHA}/0/a",
+        f"{SHA[:2]}/{SHA.upper()}/0/a",
+        f"x/{SHA[:2]}/{SHA}/0/a",
+        f"{SHA[:2]}/{SHA}/a epoch/a",
+    ],
+)
+def test_what_is_no_copy_has_no_copy_s_key(key: str) -> None:
+    assert not keys.is_copy_key(key)

@@ -137,7 +137,8 @@ def remedy_for(failed: Failed, subject: str) -> str:
     return f"the service rejects the request itself: check the settings of {subject}"
 
 
-def _failure(failed: Failed, subject: str) -> StepResult:
+def failure(failed: Failed, subject: str) -> StepResult:
+    """What a step came to whose service did not do as it was asked; `subject` names it, as in `remedy_for`."""
     return StepResult(Outcome.FAILED, _told(failed), remedy_for(failed, subject))
 
 
@@ -157,14 +158,14 @@ def _store_step(provider: StorageProvider, step: SetupStep) -> Procedure[StepRes
         looked = yield from ask(provider, step.check, look, timeout_s=TIMEOUT_S)
         if isinstance(looked, Failed):
             if step.replaces:  # what is set there is not known, and would be lost
-                return _failure(looked, "the bucket")
+                return failure(looked, "the bucket")
         elif looked.value is None:
             return StepResult(Outcome.ALREADY_THERE)
         else:
             request = looked.value
     answer = yield from ask(provider, request, read, timeout_s=TIMEOUT_S)
     if isinstance(answer, Failed):
-        return _failure(answer, "the bucket")
+        return failure(answer, "the bucket")
     return StepResult(Outcome.DONE if answer.value else Outcome.ALREADY_THERE)
 
 
@@ -176,7 +177,7 @@ def _queue_step(policy: QueuePolicy, pool: str, queue: JobQueue) -> Procedure[St
     dead_name = policy.dead_name(pool)
     dead = yield from find_queue(queue, dead_name)
     if isinstance(dead, Failed):
-        return _failure(dead, f"the queue {dead_name}")
+        return failure(dead, f"the queue {dead_name}")
     arn = "" if dead.value is None else dead.value.attributes.get("QueueArn", "")
     if not arn:
         return StepResult(Outcome.FAILED, f"{dead_name} is not there", "run `cloud-mirror setup` again")
@@ -188,16 +189,16 @@ def _ensure(queue: JobQueue, name: str, wanted: Attributes) -> Procedure[StepRes
     subject = f"the queue {name}"
     found = yield from find_queue(queue, name)
     if isinstance(found, Failed):
-        return _failure(found, subject)
+        return failure(found, subject)
     if found.value is None:
         created = yield from ask(queue, queue.create_request(name, wanted), queue.read_create, timeout_s=TIMEOUT_S)
         if isinstance(created, Answered):
             return StepResult(Outcome.DONE)
         if created.code.rpartition(".")[2] not in _EXISTS:
-            return _failure(created, subject)
+            return failure(created, subject)
         found = yield from find_queue(queue, name)  # another `setup` was quicker
         if isinstance(found, Failed) or found.value is None:
-            return _failure(found if isinstance(found, Failed) else created, subject)
+            return failure(found if isinstance(found, Failed) else created, subject)
     return (yield from _amend(queue, name, found.value, wanted))
 
 
@@ -208,7 +209,7 @@ def _amend(queue: JobQueue, name: str, state: QueueState, wanted: Attributes) ->
     request = queue.set_attributes_request(state.url, wrong)
     changed = yield from ask(queue, request, queue.read_set_attributes, timeout_s=TIMEOUT_S)
     if isinstance(changed, Failed):
-        return _failure(changed, f"the queue {name}")
+        return failure(changed, f"the queue {name}")
     return StepResult(Outcome.DONE, "changed " + ", ".join(key for key, _ in wrong))
 
 

@@ -102,11 +102,27 @@ def options(
 
 
 @app.command()
-def setup(ctx: typer.Context, shell: ShellOption = ShellName.ASYNCIO) -> None:
+def setup(
+    ctx: typer.Context,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Set nothing up: abort the uploads of copies that were left behind.")
+    ] = False,
+    older_than: Annotated[
+        float | None,
+        typer.Option(
+            "--older-than", metavar="DAYS", help="With --sweep: those begun so long ago; else as setup has it."
+        ),
+    ] = None,
+    shell: ShellOption = ShellName.ASYNCIO,
+) -> None:
     """Make every pool's bucket and queues ready. May be run again at any time."""
     from cloud_mirror_command import common, operate
 
-    raise typer.Exit(operate.setup(common.policy_of(ctx.obj), shell))
+    policy = common.policy_of(ctx.obj)
+    if sweep:
+        raise typer.Exit(operate.sweep(policy, shell, older_than))
+    _refuse(ctx, ("older_than",), "is for sweeping: add --sweep, or leave it out")
+    raise typer.Exit(operate.setup(policy, shell))
 
 
 @app.command()

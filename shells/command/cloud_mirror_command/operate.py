@@ -16,13 +16,15 @@ from rich.text import Text
 
 from cloud_mirror.policy import Policy
 from cloud_mirror.wire.doctor import Finding, checks
-from cloud_mirror.wire.setup import Outcome, StepResult, setup_plan
+from cloud_mirror.wire.procedures.sweep import DAY_S, sweep_plan
+from cloud_mirror.wire.s3_setup import UPLOAD_DAYS
+from cloud_mirror.wire.setup import Outcome, Step, StepResult, setup_plan
 from cloud_mirror_command import logs
 from cloud_mirror_command.common import console_for_people, pool_of, source_of
 from cloud_mirror_command.complaint import EXIT_FAILED, Complaint, Failure
 from cloud_mirror_command.limits import raise_open_files
 from cloud_mirror_command.rules import lack_of_memory
-from cloud_mirror_command.shells import ShellName, load_shell, parts
+from cloud_mirror_command.shells import Shell, ShellName, load_shell, parts
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -86,8 +88,24 @@ def run(
 def setup(policy: Policy, shell_name: ShellName) -> int:
     """Take every step, and show each; the exit status."""
     shell, (stores, queue) = load_shell(shell_name), parts(policy)
-    console = console_for_people()
-    steps, failures = setup_plan(policy, stores, queue), 0
+    return _take(setup_plan(policy, stores, queue), shell, policy)
+
+
+def sweep(policy: Policy, shell_name: ShellName, older_than_days: float | None) -> int:
+    """Abort the uploads that were left behind, and show for each pool how many; the exit status.
+
+    They are those that the lifecycle rule aborts too, or those that were begun so many days ago.
+    """
+    older_than_s = (UPLOAD_DAYS if older_than_days is None else older_than_days) * DAY_S
+    if not older_than_s >= policy.worker.max_copy_s:  # so that NaN, too, is refused
+        least = f"{policy.worker.max_copy_s / DAY_S:g}"
+        raise Complaint(f"--older-than: give at least {least} (worker.max_copy_s): a younger upload may be under way")
+    shell, (stores, _) = load_shell(shell_name), parts(policy)
+    return _take(sweep_plan(policy, stores, older_than_s), shell, policy)
+
+
+def _take(steps: Sequence[Step], shell: Shell, policy: Policy) -> int:
+    console, failures = console_for_people(), 0
     for number, step in enumerate(steps, 1):
         with console.status(f"{number}/{len(steps)}  {step.title}"):
             result = shell.perform(step.run(), policy)
