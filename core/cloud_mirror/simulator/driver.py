@@ -361,7 +361,7 @@ class CopyDriver(_Remembering):
 
     def _situation(self) -> Hashable:
         cargo = self.cargo
-        parts = tuple((number, part.size, part.etag, part.data) for number, part in sorted(cargo.parts.items()))
+        parts = tuple((number, part.size, part.etag, bytes(part.data)) for number, part in sorted(cargo.parts.items()))
         body = None if cargo.body is None else CloseBody(cargo.body)
         return self.state, self.lease, cargo.receipt, body, cargo.total_bytes, parts, cargo.acquiring_s
 

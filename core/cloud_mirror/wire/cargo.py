@@ -21,6 +21,7 @@ from cloud_mirror.actions import Slot
 from cloud_mirror.events import OriginOpened
 from cloud_mirror.origin import Headers, first
 from cloud_mirror.reason import Reason
+from cloud_mirror.wire.buffers import SPARE
 from cloud_mirror.wire.checksums import Crc32c, Crc64Nvme, Digest
 from cloud_mirror.wire.storage import ObjectAttributes
 
@@ -31,7 +32,7 @@ _PRINTABLE: Final = re.compile(r"[ -~]{1,1024}\Z")
 
 
 class _Hash(Protocol):
-    def update(self, piece: bytes) -> None: ...
+    def update(self, piece: bytes | memoryview) -> None: ...
 
     def digest(self) -> bytes: ...
 
@@ -42,7 +43,7 @@ class _CrcHash:
     def __init__(self, running: Digest) -> None:
         self._running = running
 
-    def update(self, piece: bytes) -> None:
+    def update(self, piece: bytes | memoryview) -> None:
         self._running.update(piece)
 
     def digest(self) -> bytes:
@@ -60,15 +61,18 @@ _HASHES: Final[dict[str, Callable[[], _Hash]]] = {
 
 
 class Part:
-    """A part being read, sent or done. `feed` takes what fits, digests it, and keeps the rest aside."""
+    """A part being read, sent or done. `feed` takes what fits, digests it, and keeps the rest aside.
+
+    `data` is a view of what it holds, from `seal` on until `let_go`.
+    """
 
     def __init__(self, number: int, at_most_bytes: int, digests: tuple[_Hash, ...] = ()) -> None:
         self.number = number
         self.at_most_bytes = at_most_bytes
         self.size = 0
-        self._held = io.BytesIO()
+        self._held = SPARE.take(at_most_bytes)
         self.rest = b""
-        self.data = b""
+        self.data: bytes | memoryview = b""
         self.etag = ""
         self._crc = Crc64Nvme()
         self._digests = digests
@@ -98,10 +102,15 @@ class Part:
 
     def seal(self) -> bytes:
         """Nothing more comes: its bytes become `data`, without a second copy of them. What it had no room for."""
-        self.data = self._held.getvalue()  # the buffer itself, which the stream then lets go of
-        self._held.close()
+        self.data = self._held.getbuffer()[: self.size]
         rest, self.rest = self.rest, b""
         return rest
+
+    def let_go(self) -> None:
+        """Forget the bytes."""
+        self.data = b""
+        SPARE.give_back(self._held)
+        self._held = io.BytesIO()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +188,7 @@ class Cargo:
     def stow_part(self, number: int, etag: str) -> None:
         """The store has the part: keep what is known of it, not its bytes."""
         self.parts[number].etag = etag
-        self.parts[number].data = b""
+        self.parts[number].let_go()
 
     def forget_part(self, number: int) -> None:
         """The part will not be sent."""
