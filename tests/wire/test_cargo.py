@@ -115,6 +115,17 @@ def test_the_bytes_of_a_part_that_is_stored_are_forgotten() -> None:
     assert [(part.size, part.etag) for part in cargo.parts.values()] == [(5 * MIB, "etag"), (2 * MIB + 1, "etag")]
 
 
+def test_a_part_holds_nothing_of_the_one_whose_memory_it_has() -> None:
+    cargo = loaded()
+    [first] = read_parts(cargo, [b"a" * 2 * MIB], 2 * MIB)[:1]
+    cargo.stow_part(1, "etag")
+    second = Part(2, 2 * MIB)
+    second.feed(b"b" * MIB)
+    second.seal()
+    assert second.data == b"b" * MIB
+    assert first.data == b""
+
+
 def test_progress_counts_what_the_store_has() -> None:
     cargo = loaded(length=12)
     read_parts(cargo, [b"x" * 12], 5)

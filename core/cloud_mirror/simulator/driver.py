@@ -334,7 +334,7 @@ class CopyDriver(_Remembering):
 
     def _situation(self) -> Hashable:
         cargo = self.cargo
-        parts = tuple((number, part.size, part.data) for number, part in sorted(cargo.parts.items()))
+        parts = tuple((number, part.size, bytes(part.data)) for number, part in sorted(cargo.parts.items()))
         stored = tuple(receipt for _, receipt in sorted(cargo.receipts.items()))
         stream = None if cargo.stream is None else CloseBody(cargo.stream)
         bodies = tuple(CloseBody(body) for body in sorted(cargo.bodies))

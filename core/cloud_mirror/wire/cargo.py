@@ -22,6 +22,7 @@ from cloud_mirror.actions import Slot
 from cloud_mirror.events import OriginOpened
 from cloud_mirror.origin import Headers, first
 from cloud_mirror.reason import Reason
+from cloud_mirror.wire.buffers import SPARE
 from cloud_mirror.wire.checksums import Crc32c, Crc64Nvme, Digest, combine_parts
 from cloud_mirror.wire.storage import BucketObject, ObjectAttributes, PartReceipt
 
@@ -32,7 +33,7 @@ _PRINTABLE: Final = re.compile(r"[ -~]{1,1024}\Z")
 
 
 class _Hash(Protocol):
-    def update(self, piece: bytes) -> None: ...
+    def update(self, piece: bytes | memoryview) -> None: ...
 
     def digest(self) -> bytes: ...
 
@@ -43,7 +44,7 @@ class _CrcHash:
     def __init__(self, running: Digest) -> None:
         self._running = running
 
-    def update(self, piece: bytes) -> None:
+    def update(self, piece: bytes | memoryview) -> None:
         self._running.update(piece)
 
     def digest(self) -> bytes:
@@ -64,15 +65,16 @@ class Part:
     """A part being read, sent or done. `feed` takes what fits, digests it, and keeps the rest aside.
 
     `digests`: those of the whole object, where it is this part's turn; otherwise its bytes are left to be `digested`.
+    `data` is a view of what it holds, from `seal` on until `let_go`.
     """
 
     def __init__(self, number: int, at_most_bytes: int, digests: tuple[_Hash, ...] = ()) -> None:
         self.number = number
         self.at_most_bytes = at_most_bytes
         self.size = 0
-        self._held = io.BytesIO()
+        self._held = SPARE.take(at_most_bytes)
         self.rest = b""
-        self.data = b""
+        self.data: bytes | memoryview = b""
         self.sealed = False
         self.digested = bool(digests)
         self._crc = Crc64Nvme()
@@ -104,10 +106,15 @@ class Part:
     def seal(self) -> bytes:
         """Nothing more comes: its bytes become `data`, without a second copy of them. What it had no room for."""
         self.sealed = True
-        self.data = self._held.getvalue()  # the buffer itself, which the stream then lets go of
-        self._held.close()
+        self.data = self._held.getbuffer()[: self.size]
         rest, self.rest = self.rest, b""
         return rest
+
+    def let_go(self) -> None:
+        """Forget the bytes."""
+        self.data = b""
+        SPARE.give_back(self._held)
+        self._held = io.BytesIO()
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +253,7 @@ class Cargo:
     def _let_go(self, part: Part) -> None:
         """Forget the part's bytes once they are stored and digested."""
         if part.number in self.receipts and not 0 < self._turn <= part.number:
-            part.data = b""
+            part.let_go()
             self.freed_bytes += self._held.pop(part.number, 0)
 
     def forget_part(self, number: int) -> None:
