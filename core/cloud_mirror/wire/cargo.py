@@ -171,8 +171,8 @@ class Cargo:
         return self.stream
 
     def streams(self, number: int) -> bool:
-        """Whether the part comes out of the stream."""
-        return self.stream is not None and number == self.next_streamed
+        """Whether the part is to come out of the stream. One that was begun goes on by itself: the stream is elsewhere."""
+        return self.stream is not None and number == self.next_streamed and number not in self.parts
 
     @property
     def stream_is_overtaken(self) -> bool:
