@@ -57,11 +57,13 @@ def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Proce
     number = action.number
     if action.setbacks:
         yield Backoff(min(LONGEST_REST_S, FIRST_REST_S * 2.0 ** (action.setbacks - 1)))
+        if cargo.closing:
+            return FetchFailed(Reason.ORIGIN_BROKE_OFF, "the origin's bodies were closed", number=number)
     by_itself = not cargo.streams(number)
     to_its_end = by_itself or action.first_byte + action.at_most_bytes == cargo.length
     part = cargo.begin_part(number, action.at_most_bytes, to_its_end=to_its_end)
     if by_itself:
-        yield from _close_overtaken(cargo)
+        yield from close_overtaken(cargo)
     had, ended = part.size, False
     if not part.full:
         outcome = yield from (_read_by_itself if by_itself else _read_stream)(services, cargo, part, action)
@@ -70,7 +72,7 @@ def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Proce
         ended = outcome.ended and not by_itself
     cargo.end_part(part, streamed=not by_itself)
     yield from give_back(cargo)
-    yield from _close_overtaken(cargo)
+    yield from close_overtaken(cargo)
     ended = ended or cargo.whole
     fault = cargo.fault() if ended else None
     return PartFetched(number, part.size, cargo.total_bytes, ended, fault, cargo.sha256 if ended else "")
@@ -92,6 +94,12 @@ def give_back(cargo: Cargo) -> Procedure[None]:
     freed_bytes, cargo.freed_bytes = cargo.freed_bytes, 0
     if freed_bytes:
         yield ReleaseMemory(cargo.receipt, freed_bytes)
+
+
+def close_overtaken(cargo: Cargo) -> Procedure[None]:
+    """Leave a stream that nothing more is wanted of to others: a host may give out few bodies at once."""
+    if cargo.stream_is_overtaken:
+        yield from _close_stream(cargo)
 
 
 def _read_stream(
@@ -141,12 +149,6 @@ def _read_by_itself(
     if part.size < action.at_most_bytes:
         return FetchFailed(Reason.ORIGIN_BROKE_OFF, f"less than bytes {first_byte} to {last_byte} came")
     return BodyRead(ended=True)
-
-
-def _close_overtaken(cargo: Cargo) -> Procedure[None]:
-    """Leave a stream that nothing more is wanted of to others: a host may give out few bodies at once."""
-    if cargo.stream_is_overtaken:
-        yield from _close_stream(cargo)
 
 
 def _close_stream(cargo: Cargo) -> Procedure[None]:
