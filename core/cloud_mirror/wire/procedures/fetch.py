@@ -71,11 +71,12 @@ def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Proce
             return replace(outcome, number=number, advanced=part.size > had)
         ended = outcome.ended and not by_itself
     cargo.end_part(part, streamed=not by_itself)
-    yield from give_back(cargo)
-    yield from close_overtaken(cargo)
     ended = ended or cargo.whole
     fault = cargo.fault() if ended else None
-    return PartFetched(number, part.size, cargo.total_bytes, ended, fault, cargo.sha256 if ended else "")
+    fetched = PartFetched(number, part.size, cargo.total_bytes, ended, fault, cargo.sha256 if ended else "")
+    yield from give_back(cargo)
+    yield from close_overtaken(cargo)
+    return fetched
 
 
 def reserve_part(cargo: Cargo, number: int, at_most_bytes: int) -> Procedure[PartReserved]:
