@@ -216,11 +216,12 @@ class State:
     def noted(self, event: PartFetched | FetchFailed | PartUploaded | StoreFailed) -> State:
         """The same, with what an answer says of what is still under way."""
         match event:
-            case PartFetched(number, size, total_bytes, ended, _, sha256):
-                fetched = self.fetched.adding(number) if size or number == 1 else self.fetched
+            case PartFetched(number, part_bytes, total_bytes, ended, _, sha256):
+                fetched = self.fetched.adding(number) if part_bytes or number == 1 else self.fetched
                 fetching = self.fetching.without(number)
-                noted = replace(self, fetching=fetching, fetched=fetched, size=total_bytes, setbacks=0)
-                return replace(noted, ended=ended, sha256=sha256)
+                size = max(self.size, total_bytes)  # of parts that end at once, the answers come in any order
+                noted = replace(self, fetching=fetching, fetched=fetched, size=size, setbacks=0)
+                return replace(noted, ended=self.ended or ended, sha256=self.sha256 or sha256)
             case FetchFailed(number=number, advanced=advanced):
                 return replace(
                     self, fetching=self.fetching.without(number), setbacks=0 if advanced else self.setbacks + 1

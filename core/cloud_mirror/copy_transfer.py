@@ -170,7 +170,7 @@ def _go_on(row: Row, state: State, upload: int | None = None) -> Transition:
     if upload is not None:
         state = replace(state, uploading=state.uploading.adding(upload))
         actions = (UploadPart(state.epoch, state.upload_id, upload),)
-    if state.ended and not state.uploading:
+    if state.ended and not state.uploading and not state.fetching:
         complete = CompleteUpload(state.epoch, state.upload_id)
         return move(row, replace(state, written=True), Phase.COMPLETING, complete)
     while (number := _next(state)) is not None:

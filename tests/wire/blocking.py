@@ -36,6 +36,7 @@ from cloud_mirror.wire.calls import (
     OpenBody,
     PaceBody,
     Pause,
+    Procedure,
     ReadBody,
     RedisCommand,
     ReleaseMemory,
@@ -53,6 +54,11 @@ from tests.wire.driving import drive
 from tests.wire.exchange import send
 
 PIECE_BYTES = 70_001  # no divisor of any part
+
+
+def never(_: CopyState) -> bool:
+    """A worker that lives."""
+    return False
 
 
 class BlockingShell:
@@ -157,18 +163,39 @@ class BlockingShell:
         (answer,) = answers
         return answer
 
-    def copy(self, job: Job, receipt: str, attempt: int) -> CopyState:
-        """Carry a job out; the state in which its machine ended."""
+    def copy(self, job: Job, receipt: str, attempt: int, dies: Callable[[CopyState], bool] = never) -> CopyState:
+        """Carry a job out; the state in which its machine ended. It `dies` before what that state asks for is begun.
+
+        Actions go on beside one another, a call at a time. Bodies are read last, and the latest one first: so parts
+        come out of turn wherever they can.
+        """
         state = self.services.manager.copy(f"worker-{next(self._numbers)}", f"copy-{next(self._numbers)}")
         cargo = Cargo(job.url, receipt)
         events: deque[CopyEvent] = deque([JobReceived(job.url, job.epoch, attempt)])
-        while events:
+        running: list[tuple[Procedure[CopyEvent], Call]] = []
+
+        def advance(procedure: Procedure[CopyEvent], reply: Any) -> None:
+            try:
+                running.append((procedure, procedure.send(reply)))
+            except StopIteration as end:
+                events.append(end.value)
+
+        while (events or running) and not dies(state):
+            if not events:
+                procedure, call = running.pop(_next([call for _, call in running]))
+                advance(procedure, self.perform(call))
+                continue
             state, actions = copy.step(state, events.popleft())
             for action in actions:
                 if isinstance(action, KeepLease):
                     cargo.lease = Lease(action.slot, action.token, state.rules.lease_s)
-                else:
-                    events.append(drive(copy_procedures.perform(self.services, cargo, action), self.perform))
-        if cargo.body is not None:
-            self.perform(CloseBody(cargo.body))
+                elif not dies(state):
+                    advance(copy_procedures.perform(self.services, cargo, action), None)
+        for body in tuple(cargo.bodies):
+            self.perform(CloseBody(body))
         return state
+
+
+def _next(calls: list[Call]) -> int:
+    """Which call to perform: the first that reads no body, else the last."""
+    return next((at for at, call in enumerate(calls) if not isinstance(call, ReadBody)), len(calls) - 1)

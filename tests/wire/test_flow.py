@@ -1,106 +1,23 @@
 """The main job from end to end on real servers, driven by a shell that only blocks: nothing rests on an event loop."""
 
 import base64
-import functools
 import gzip
 import hashlib
-import secrets
-from collections.abc import Iterator
 
 import pytest
 
 from cloud_mirror import keys
-from cloud_mirror.actions import Refuse, Response, ToCopy, ToOrigin
+from cloud_mirror.actions import Refuse, ToCopy, ToOrigin
 from cloud_mirror.copy_table import Phase
-from cloud_mirror.copy_table import State as CopyState
 from cloud_mirror.http_api import Outcome
-from cloud_mirror.manager import CacheManager
 from cloud_mirror.message import Job, to_body
-from cloud_mirror.policy import MIB, Policy, PoolPolicy, QueuePolicy, ServerPolicy, SourcePolicy, WorkerPolicy
+from cloud_mirror.policy import MIB
 from cloud_mirror.purge import Phase as PurgePhase
 from cloud_mirror.reason import Reason
-from cloud_mirror.source import SourceRules
-from cloud_mirror.wire.calls import HttpReply
-from cloud_mirror.wire.procedures import jobs
 from cloud_mirror.wire.procedures.purge import purge
-from cloud_mirror.wire.s3 import S3Provider
-from cloud_mirror.wire.services import PoolServices
-from cloud_mirror.wire.sqs import SqsQueue
-from tests.servers import FaultProxy, Moto, Origin, Point, SeaweedFS, Valkey
-from tests.wire.blocking import BlockingShell
-from tests.wire.caches import Cache, valkey_cache
+from tests.servers import FaultProxy, Origin, Point
 from tests.wire.driving import drive
-from tests.wire.exchange import Asker, send
-
-
-class Mirror:
-    """A front end and a back end over servers of their own bucket, queue and flushed cache."""
-
-    def __init__(self, shell: BlockingShell, cache: Cache, ask_store: Asker, ask_queue: Asker) -> None:
-        self.shell, self.cache, self.ask_store, self.ask_queue = shell, cache, ask_store, ask_queue
-        self.services = shell.services
-        self.worked: list[CopyState] = []
-        shell.meanwhile = self.work
-
-    def work(self) -> None:
-        """Take the jobs that are there, and carry them out."""
-        queue = self.services.queue
-        request = queue.receive_request(self.services.queue_url, 10, 0, 60)
-        for delivery in self.ask_queue(request, queue.read_receive):
-            job = jobs.read_job(self.services, delivery)
-            assert isinstance(job, Job)
-            self.worked.append(self.shell.copy(job, delivery.receipt, delivery.receive_count))
-        assert self.shell.open_bodies == 0
-
-    def depth(self) -> tuple[int, int]:
-        """How many jobs lie in the queue, and how many are being worked on."""
-        queue = self.services.queue
-        found = dict(self.ask_queue(queue.attributes_request(self.services.queue_url), queue.read_attributes))
-        return int(found["ApproximateNumberOfMessages"]), int(found["ApproximateNumberOfMessagesNotVisible"])
-
-    def fetch(self, url: str, response: Response) -> HttpReply:
-        """What a client gets that follows the redirect."""
-        assert isinstance(response, ToCopy), response
-        request = self.services.provider.get_request(keys.object_key(url, response.epoch))
-        assert request.url == self.services.manager.location(url, response.epoch)
-        return send(request)
-
-    def stored(self) -> list[str]:
-        """The keys of all copies in the store."""
-        provider = self.services.provider
-        page = self.ask_store(provider.list_objects_request(""), provider.read_list_objects)
-        uploads = self.ask_store(provider.list_uploads_request(""), provider.read_list_uploads)
-        assert uploads.uploads == ()
-        return [key for key in page.keys if not key.startswith(keys.PRIVATE_PREFIXES)]
-
-
-@pytest.fixture
-def mirror(
-    valkey: Valkey, seaweedfs: SeaweedFS, store_proxy: FaultProxy, moto: Moto, origin: Origin
-) -> Iterator[Mirror]:
-    pool = PoolPolicy("s3", "us-west-1", f"flow-{secrets.token_hex(8)}", endpoint_url=store_proxy.url)
-    queue_policy = QueuePolicy(prefix=f"flow-{secrets.token_hex(8)}", endpoint_url=moto.url)
-    policy = Policy(
-        server=ServerPolicy(poll_s=0.2),
-        queue=queue_policy,
-        source=SourcePolicy((f"^{origin.url}/".replace(".", r"\."),), require_tls=False, allow_private_addresses=True),
-        worker=WorkerPolicy(part_bytes=5 * MIB),
-        pools=(pool,),
-    )
-    provider, queue = S3Provider(pool), SqsQueue(queue_policy)
-    ask_store = Asker(provider, seaweedfs.access_key, seaweedfs.secret_key)
-    for step in provider.setup_steps():
-        ask_store(step.request, functools.partial(provider.read_setup, step))
-    ask_queue = Asker(queue, "mirror", "mirror")
-    names = (queue_policy.name(pool.name), queue_policy.dead_name(pool.name))
-    queue_url, dead_url = (ask_queue(queue.create_request(name, ()), queue.read_create) for name in names)
-    manager = CacheManager(policy, pool, provider.location)
-    services = PoolServices(manager, provider, queue, SourceRules(policy.source), queue_url, dead_url)
-    with valkey_cache(valkey) as cache, cache.client.pubsub() as pubsub:
-        pubsub.subscribe(manager.channel)
-        shell = BlockingShell(services, cache, pubsub, seaweedfs.access_key, seaweedfs.secret_key)
-        yield Mirror(shell, cache, ask_store, ask_queue)
-
+from tests.wire.mirrors import Mirror
 
 KEPT = {
     "Content-Type": "text/x-test",

@@ -10,14 +10,12 @@ from cloud_mirror.purge import Phase as PurgePhase
 from cloud_mirror.wire.calls import Call, FailureKind, HttpExchange, Procedure, Reply, TransportFailure
 from cloud_mirror.wire.procedures.purge import purge
 from tests.servers import Origin
-from tests.wire import test_flow
 from tests.wire.driving import drive, label
 from tests.wire.exchange import send
-from tests.wire.test_flow import Mirror
+from tests.wire.mirrors import Mirror
 
 T = TypeVar("T")
 
-mirror = test_flow.mirror
 TIMEOUT = TransportFailure(FailureKind.TIMEOUT, "given up")
 
 

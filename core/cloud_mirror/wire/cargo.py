@@ -178,8 +178,8 @@ class Cargo:
         return self.stream
 
     def streams(self, number: int) -> bool:
-        """Whether the part comes out of the stream."""
-        return self.stream is not None and number == self.next_streamed
+        """Whether the part is to come out of the stream. One that was begun already goes on by itself."""
+        return self.stream is not None and number == self.next_streamed and number not in self.parts
 
     @property
     def stream_is_overtaken(self) -> bool:
@@ -287,17 +287,16 @@ class Cargo:
 
     @property
     def crc64nvme(self) -> str:
-        """The whole object's CRC64NVME, in base64, of its parts'; "" where one of them is not known.
+        """The whole object's CRC64NVME, in base64, of its parts'.
 
-        Where the store copied the bytes, what the origin gave of it, if it did.
+        Where the store copied the bytes, what the origin gave of it, or "" if it did not.
         """
         if self.copied:
             promised = dict(promised_digests(self.headers)).get("crc64nvme")
             return "" if promised is None else base64.b64encode(promised).decode("ascii")
-        receipts = [self.receipts[number] for number in sorted(self.receipts)]
-        if not all(each.crc for each in receipts):
-            return ""
-        return combine_parts((each.crc, each.size) for each in receipts)
+        known = {number: (part.crc64nvme, part.size) for number, part in self.parts.items()}
+        known |= {number: (part.crc, part.size) for number, part in self.receipts.items()}
+        return combine_parts(known[number] for number in sorted(known))
 
     @property
     def combinable(self) -> bool:
@@ -308,9 +307,11 @@ class Cargo:
         """What is wrong with the whole body, if anything."""
         if self.length is not None and self.length != self.total_bytes:
             return Reason.LENGTH_MISMATCH
-        if self._turn and any(running.digest() != value for running, value in self._promised):
-            return Reason.CHECKSUM_MISMATCH
-        return None
+        if self._turn:
+            right = all(running.digest() == value for running, value in self._promised)
+        else:  # parts were adopted, which is done only where all digests are combinable
+            right = all(base64.b64decode(self.crc64nvme) == value for _, value in self._promised)
+        return None if right else Reason.CHECKSUM_MISMATCH
 
     def progress(self) -> tuple[tuple[str, str], ...]:
         """How far the copy is, as fields of its entry: what the store has of it."""

@@ -54,6 +54,7 @@ class Copy:
         self._inbox: queue.SimpleQueue[CopyEvent | BaseException] = queue.SimpleQueue()
         self._stop = Stop()
         self._beside = Stop()
+        self._turn = threading.Lock()  # the copy's procedures share its cargo, each in a thread of its own
 
     def tell(self, event: CopyEvent) -> None:
         """Something happened to this copy."""
@@ -91,7 +92,8 @@ class Copy:
                 self._keep_lease(action)
                 return
             stop = self._beside if isinstance(action, BESIDE) else self._stop
-            self.tell(self._runtime.perform(copy_procedures.perform(self._services, self.cargo, action), stop))
+            procedure = copy_procedures.perform(self._services, self.cargo, action)
+            self.tell(self._runtime.perform(procedure, stop, self._turn))
         except StoppedError:
             pass  # the copy is at its end
         except BaseException as error:  # noqa: BLE001  # raised again by the thread that drives the copy

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from cloud_mirror.policy import Policy
 from cloud_mirror.wire.calls import (
@@ -44,6 +45,8 @@ from cloud_mirror_sync.stop import Stop, StoppedError
 
 T = TypeVar("T")
 
+ANYTIME: Final = nullcontext()
+
 
 class Runtime:
     """The clients of one process, for any number of threads."""
@@ -61,17 +64,24 @@ class Runtime:
         self.http.close()
         self.redis.close()
 
-    def perform(self, procedure: Procedure[T], stop: Stop | None = None) -> T:
-        """Drive a procedure to its end; raises `StoppedError` where that is called off."""
+    def perform(
+        self, procedure: Procedure[T], stop: Stop | None = None, turn: AbstractContextManager[object] = ANYTIME
+    ) -> T:
+        """Drive a procedure to its end; raises `StoppedError` where that is called off.
+
+        `turn` is held during its steps, not during its calls: for procedures that share something.
+        """
         stop = stop or Stop()
         try:
-            call = next(procedure)
+            with turn:
+                call = next(procedure)
             while True:
                 reply = self._reply(call, stop)
                 if stop.is_set:
                     self._forget(reply)
                     raise StoppedError
-                call = procedure.send(reply)
+                with turn:
+                    call = procedure.send(reply)
         except StopIteration as end:
             result: T = end.value
             return result

@@ -57,10 +57,13 @@ def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Proce
     number = action.number
     if action.setbacks:
         yield Backoff(min(LONGEST_REST_S, FIRST_REST_S * 2.0 ** (action.setbacks - 1)))
+        if cargo.closing:
+            return FetchFailed(Reason.ORIGIN_BROKE_OFF, "the origin's bodies were closed", number=number)
     by_itself = not cargo.streams(number)
     to_its_end = by_itself or action.first_byte + action.at_most_bytes == cargo.length
     part = cargo.begin_part(number, action.at_most_bytes, to_its_end=to_its_end)
-    yield from _close_overtaken(cargo)
+    if by_itself:
+        yield from close_overtaken(cargo)
     had, ended = part.size, False
     if not part.full:
         outcome = yield from (_read_by_itself if by_itself else _read_stream)(services, cargo, part, action)
@@ -68,11 +71,12 @@ def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Proce
             return replace(outcome, number=number, advanced=part.size > had)
         ended = outcome.ended and not by_itself
     cargo.end_part(part, streamed=not by_itself)
-    yield from give_back(cargo)
-    yield from _close_overtaken(cargo)
     ended = ended or cargo.whole
     fault = cargo.fault() if ended else None
-    return PartFetched(number, part.size, cargo.total_bytes, ended, fault, cargo.sha256 if ended else "")
+    fetched = PartFetched(number, part.size, cargo.total_bytes, ended, fault, cargo.sha256 if ended else "")
+    yield from give_back(cargo)
+    yield from close_overtaken(cargo)
+    return fetched
 
 
 def reserve_part(cargo: Cargo, number: int, at_most_bytes: int) -> Procedure[PartReserved]:
@@ -91,6 +95,12 @@ def give_back(cargo: Cargo) -> Procedure[None]:
     freed_bytes, cargo.freed_bytes = cargo.freed_bytes, 0
     if freed_bytes:
         yield ReleaseMemory(cargo.receipt, freed_bytes)
+
+
+def close_overtaken(cargo: Cargo) -> Procedure[None]:
+    """Leave a stream that nothing more is wanted of to others: a host may give out few bodies at once."""
+    if cargo.stream_is_overtaken:
+        yield from _close_stream(cargo)
 
 
 def _read_stream(
@@ -140,12 +150,6 @@ def _read_by_itself(
     if part.size < action.at_most_bytes:
         return FetchFailed(Reason.ORIGIN_BROKE_OFF, f"less than bytes {first_byte} to {last_byte} came")
     return BodyRead(ended=True)
-
-
-def _close_overtaken(cargo: Cargo) -> Procedure[None]:
-    """Leave a stream that nothing more is wanted of to others: a host may give out few bodies at once."""
-    if cargo.stream_is_overtaken:
-        yield from _close_stream(cargo)
 
 
 def _close_stream(cargo: Cargo) -> Procedure[None]:

@@ -8,6 +8,7 @@ or old names an upload that is gone, or parts that do not come to the whole's ch
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -19,6 +20,7 @@ from cloud_mirror.wire import redis
 from cloud_mirror.wire.asking import Failed, ask
 from cloud_mirror.wire.calls import Procedure
 from cloud_mirror.wire.cargo import Cargo
+from cloud_mirror.wire.procedures import fetch
 from cloud_mirror.wire.redis import Change
 from cloud_mirror.wire.services import PoolServices
 from cloud_mirror.wire.storage import PartReceipt
@@ -27,6 +29,9 @@ NOTE_LIFE_S: Final = 2 * 86_400.0
 """As long as the store's lifecycle rule leaves an upload alone."""
 
 LIST_TIMEOUT_S: Final = 20.0
+
+_CRC: Final = re.compile(r"[A-Za-z0-9+/]{11}=\Z")
+"""Eight bytes in base64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ def find_upload(services: PoolServices, cargo: Cargo, epoch: str) -> Procedure[U
     if isinstance(found, redis.Unavailable):
         return UploadNotFound()
     words = [word.decode("utf-8", "replace") for word in found.fields]
-    noted = dict(zip(words[::2], words[1::2], strict=True))
+    noted = dict(zip(words[::2], words[1::2], strict=False))  # of what is no note nothing need be right
     note = Note(epoch, noted.get("upload_id", ""), noted.get("copy_id", ""), _count(noted.get("part_bytes", "")))
     same = (noted.get("epoch"), noted.get("etag"), noted.get("length")) == (epoch, cargo.etag, str(cargo.length))
     if not (same and note.upload_id and note.part_bytes and TOKEN.match(note.copy_id)):
@@ -79,6 +84,10 @@ def find_upload(services: PoolServices, cargo: Cargo, epoch: str) -> Procedure[U
         return UploadNotFound()
     known = (_known(part, noted, note.part_bytes, cargo.length or 0) for part in listed)
     cargo.adopt(part for part in known if part is not None)
+    if cargo.whole and cargo.fault() is not None:
+        cargo.adopt(())
+        return UploadNotFound()
+    yield from fetch.close_overtaken(cargo)
     yield from leave_note(services, cargo, note)
     return UploadFound(note.upload_id, note.copy_id, note.part_bytes, Parts.of(cargo.receipts), cargo.total_bytes)
 
@@ -102,7 +111,7 @@ def _known(part: PartReceipt, noted: dict[str, str], part_bytes: int, length: in
     size = min(part_bytes, length - (part.number - 1) * part_bytes)
     noted_size, _, noted_crc = noted.get(f"part-{part.number}", "").partition(" ")
     crc = part.crc or (noted_crc if noted_size == str(part.size) else "")
-    if not crc or part.size != size:
+    if part.size != size or not _CRC.match(crc):
         return None
     return PartReceipt(part.number, part.etag, part.size, crc)
 
