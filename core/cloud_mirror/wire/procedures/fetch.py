@@ -60,7 +60,8 @@ def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Proce
     by_itself = not cargo.streams(number)
     to_its_end = by_itself or action.first_byte + action.at_most_bytes == cargo.length
     part = cargo.begin_part(number, action.at_most_bytes, to_its_end=to_its_end)
-    yield from _close_overtaken(cargo)
+    if by_itself:
+        yield from _close_overtaken(cargo)
     had, ended = part.size, False
     if not part.full:
         outcome = yield from (_read_by_itself if by_itself else _read_stream)(services, cargo, part, action)
