@@ -230,7 +230,7 @@ class State:
     def opened(self, event: OriginOpened) -> State:
         """The same, with what the origin said of the object."""
         ranges, store_can = event.ranges and not self.ranges_fail, event.store_can and not self.store_fails
-        lasting = ranges and event.combinable and not store_can
+        lasting = ranges and not event.ordered and not store_can
         return replace(self, length=event.length, ranges=ranges, store_can=store_can, lasting=lasting)
 
     def begun_anew(self) -> State:
