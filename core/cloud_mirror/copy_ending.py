@@ -59,13 +59,11 @@ def fail(row: Row, state: State, fault: Reason, detail: str = "") -> Transition:
 
 def begin_anew(row: Row, state: State) -> Transition:
     """Something that would have made the copy cheaper does not work: begin once more without it."""
-    return stop_when_quiet(row, replace(state, anew=True, lasting=False))
+    return stop_when_quiet(row, replace(state, lasting=False))
 
 
 def stop_when_quiet(row: Row, state: State) -> Transition:
     """End the copy once nothing of it is under way any more."""
-    if state.stop is Stop.OVERDUE and state.fault is None:
-        state = replace(state, fault=Reason.ORIGIN_TIMEOUT, detail="not copied within worker.max_copy_s")
     if state.fetching or state.uploading:
         closing = state.phase is not Phase.STOPPING and bool(state.fetching)
         return Transition(row, replace(state, phase=Phase.STOPPING), (CloseOrigin(),) if closing else ())
@@ -100,7 +98,7 @@ def on_cleaned(state: State) -> Transition:
 
 
 def _conclude(row: Row, state: State) -> Transition:
-    """Say in the entry how it ended."""
+    """Say in the entry how it ended; or begin anew, if it is not to end."""
     if state.give_up:
         return settle(row, state, Acknowledge())
     if state.stop is Stop.OVERDUE and state.fault is None:

@@ -188,7 +188,6 @@ class State:
     sha256: str = ""
     ranges_fail: bool = False  # whether the origin was found not to give parts by themselves
     store_fails: bool = False  # whether the store was found not to copy from there
-    anew: bool = False  # whether the copy is to be begun once more, without what was found to fail
     stop: Stop | None = None
     fault: Reason | None = None
     detail: str = ""
@@ -232,25 +231,25 @@ class State:
     def opened(self, event: OriginOpened) -> State:
         """The same, with what the origin said of the object."""
         ranges, store_can = event.ranges and not self.ranges_fail, event.store_can and not self.store_fails
-        lasting = ranges and event.combinable and not store_can
+        lasting = ranges and not event.ordered and not store_can
         return replace(self, length=event.length, ranges=ranges, store_can=store_can, lasting=lasting)
 
     def begun_anew(self) -> State:
         """The same, before anything of the object was opened."""
-        begun = replace(self, anew=False, fault=None, detail="", length=None, part_bytes=0, fetched=NONE)
-        return replace(begun, reserving=0, setbacks=0, ended=False, size=0, sha256="")
+        begun = replace(self, length=None, part_bytes=0, reserving=0, fetched=NONE)
+        return replace(begun, setbacks=0, ended=False, size=0)
 
     def part_at(self, number: int) -> tuple[int, int]:
         """Where the part of that number begins in the object, and how long it is at most."""
-        if not self.part_bytes or self.length is None:
-            return self.size, self.rules.plan.size_of_part(number, self.length)
+        if self.length is None:
+            return self.size, self.rules.plan.size_of_part(number, None)
         first_byte = (number - 1) * self.part_bytes
         return first_byte, min(self.part_bytes, self.length - first_byte)
 
     @property
     def part_count(self) -> int | None:
         """How many parts there will be, where that is known."""
-        return None if not self.part_bytes or self.length is None else max(1, -(-self.length // self.part_bytes))
+        return None if self.length is None else max(1, -(-self.length // self.part_bytes))
 
     def queued(self) -> Draft:
         """The entry that says that the job lies in the queue again."""

@@ -82,7 +82,7 @@ def _begin(state: State) -> Transition:
         return Transition(Row.OPENED, replace(state, phase=phase, part_bytes=size), (CloseOrigin(), create))
     state = replace(state, part_bytes=plan.size_of_part(1, length))
     if length <= state.part_bytes:
-        return _go_on(Row.OPENED, replace(state, phase=Phase.TRANSFERRING, lasting=False))
+        return _go_on(Row.OPENED, replace(state, phase=Phase.TRANSFERRING))
     if state.lasting:
         return move(Row.OPENED, state, Phase.FINDING, FindUpload(state.epoch))
     if state.ranges:
@@ -118,7 +118,7 @@ def on_created(state: State, event: UploadCreated | StoreFailed) -> Transition:
             first = 1 if 1 in state.fetched else None
             return _go_on(Row.UPLOAD_CREATED, replace(state, phase=Phase.TRANSFERRING), first)
         case _:
-            return fail(Row.STORE_FAILED, replace(state, lasting=False), event.reason, event.detail)
+            return fail(Row.STORE_FAILED, state, event.reason, event.detail)
 
 
 def on_reserved(state: State) -> Transition:
@@ -140,6 +140,8 @@ def on_transfer(state: State, event: PartFetched | FetchFailed | PartUploaded | 
             return fail(Row.STORE_FAILED, replace(state, lasting=state.lasting and not settled), reason, detail)
         case PartFetched(fault=Reason() as fault):
             return fail(Row.FETCHED_FAULT, state, fault, f"{state.size} bytes")
+        case PartFetched() if state.length is not None and state.size > state.length:
+            return fail(Row.FETCHED_FAULT, state, Reason.LENGTH_MISMATCH, f"more than {state.length} bytes")
         case PartFetched() if state.size > state.rules.max_object_bytes:
             return fail(Row.FETCHED_FAULT, state, Reason.OBJECT_TOO_LARGE, f"more than {state.size} bytes")
         case PartFetched(ended=True) if not state.upload_id:

@@ -228,17 +228,17 @@ class HandOverDue:
 class OriginOpened:
     """The origin answered 200; `length` in bytes, or None where it does not say.
 
-    `ranges`: any part can be asked for by itself, under a strong validator, and belongs to these very bytes.
-    `combinable`: no digest was given that only all the bytes in their order can be held to. `store_can`: the source is
-    an object of a bucket that the pool's own store may be able to read, and what it would copy can be held to this
-    answer.
+    `ranges`: any part can be asked for by itself, under a strong validator, and belongs to these very bytes; the length
+    is known then. `ordered`: a digest was given that only all the bytes in their order can be held to. `store_can`:
+    with `ranges`, the source is an object of a bucket that the pool's own store may be able to read, and what it would
+    copy can be held to this answer.
     """
 
     length: int | None
     etag: str
     delimited: bool  # whether the end of the body is marked, by length or by chunks
     ranges: bool = False
-    combinable: bool = True
+    ordered: bool = False
     store_can: bool = False
 
 

@@ -41,7 +41,7 @@ def open_object(services: PoolServices, cargo: Cargo) -> Procedure[OriginOpened 
         cargo.source = replace(cargo.source, etag=outcome.opened.etag)
     combinable = cargo.combinable
     store_can = cargo.source is not None and outcome.opened.ranges and combinable
-    return replace(outcome.opened, combinable=combinable, store_can=store_can)
+    return replace(outcome.opened, ordered=not combinable, store_can=store_can)
 
 
 def close(cargo: Cargo) -> Procedure[OriginClosed]:
