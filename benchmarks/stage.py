@@ -27,9 +27,8 @@ class Stage:
     @contextmanager
     def fleet(self, **options: Any) -> Iterator[Fleet]:
         """A fleet, set up; its processes end with the block. Options are those of `Fleet`."""
-        with fleet_of(
-            Fleet(self.directory, self.valkey, self.seaweedfs, self.moto, self.origin.url, **options)
-        ) as fleet:
+        options = {"source_url": self.origin.url, **options}
+        with fleet_of(Fleet(self.directory, self.valkey, self.seaweedfs, self.moto, **options)) as fleet:
             yield fleet
 
 
