@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import redis
 
-from benchmarks import forgetful, nginx
+from benchmarks import forgetful, nginx, quick_queue
 from benchmarks.nginx import Nginx
 from benchmarks.stage import Stage, stage
 from cloud_mirror import keys
@@ -55,6 +55,28 @@ class ForgetfulStore(ServerProcess):
         return True
 
 
+class QuickQueue(ServerProcess):
+    """`benchmarks.quick_queue` as a process."""
+
+    def __init__(self, directory: Path) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, str(Path(quick_queue.__file__)), str(port)]
+        super().__init__("the quick queue", command, directory / "queue.log", self._answers)
+
+    def client(self) -> Any:
+        """An SQS client of it."""
+        return client("sqs", self.url, "us-west-2", "mirror", "mirror-secret")
+
+    def _answers(self) -> bool:
+        with closing(self.client()) as looking:
+            try:
+                looking.create_queue(QueueName="ready")
+            except Exception:  # noqa: BLE001  # whatever it is, it is not up yet
+                return False
+        return True
+
+
 @dataclass(frozen=True)
 class Ground:
     """What copies are measured on."""
@@ -62,6 +84,7 @@ class Ground:
     made: Stage
     origin: Nginx
     forgetful: ForgetfulStore
+    queue: QuickQueue
 
 
 @contextmanager
@@ -72,11 +95,11 @@ def ground(rate_bytes_per_s: int = 0) -> Iterator[Ground]:
     with ExitStack() as stack:
         made = stack.enter_context(stage())
         (directory := made.directory / "origin").mkdir()
-        origin, store = Nginx(directory, rate_bytes_per_s), ForgetfulStore(made.directory)
-        for server in (origin, store):
+        origin, store, queue = Nginx(directory, rate_bytes_per_s), ForgetfulStore(made.directory), QuickQueue(directory)
+        for server in (origin, store, queue):
             stack.callback(server.stop)
             server.start()
-        yield Ground(made, origin, store)
+        yield Ground(made, origin, store, queue)
 
 
 class Bench:
@@ -85,7 +108,7 @@ class Bench:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self._cache = redis.Redis.from_url(fleet.valkey.url, decode_responses=True)
-        self._queue = fleet.moto.client("sqs")
+        self._queue = fleet.moto.client("sqs", fleet.queue_url)
         self._queue_url = self._queue.get_queue_url(QueueName=f"{fleet.name}-{POOL}")["QueueUrl"]
 
     def close(self) -> None:

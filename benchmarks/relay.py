@@ -82,6 +82,7 @@ class Relay:
         self._counts = dict.fromkeys(Way, 0)
         self._places: list[int] = []
         self._cutting = Way.DOWN
+        self._cuts = 0
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._sides: set[_Side] = set()
@@ -113,10 +114,10 @@ class Relay:
             self._places = sorted(self._counts[way] + place for place in places)
 
     @property
-    def cuts_left(self) -> int:
-        """How many places have not been reached."""
+    def cuts(self) -> int:
+        """How many connections were cut."""
         with self._lock:
-            return len(self._places)
+            return self._cuts
 
     @property
     def connections(self) -> int:
@@ -131,6 +132,7 @@ class Relay:
             if way is not self._cutting or not self._places or self._places[0] >= begin + size:
                 return size
             place = self._places[0]
+            self._cuts += 1
             del self._places[: bisect.bisect_left(self._places, begin + size)]  # one cut for all that fall together
             return max(0, place - begin)
 

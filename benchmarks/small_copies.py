@@ -1,10 +1,9 @@
 """A thousand small objects: copies a second, by each shell and by other programs, and for how much CPU.
 
 All jobs lie in the queue before the worker, which is stopped meanwhile (SIGSTOP), goes on: it is timed from there to
-the last entry that says *present*. The queue is moto, one process in Python, and every job is received and deleted
-there: how fast it alone gives a thousand jobs out and deletes them, to a client with the worker's concurrency, stands
-beside the mirror's figures, which cannot pass it. The other programs have no queue and no cache, and ask the store
-less.
+the last entry that says *present*. The queue is one in memory (`benchmarks.quick_queue`): how fast it gives a thousand
+jobs out and has them deleted, with nothing done for them, stands beside the mirror's figures, which cannot pass it.
+The other programs have no queue and no cache, and ask the store less.
 
 Exit status 1 where a copy is not there afterwards.
 """
@@ -22,17 +21,17 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Final
 
 from benchmarks import page
-from benchmarks.copying import Bench, ForgetfulStore, Ground, bench, cpu_s, ground
+from benchmarks.copying import Bench, ForgetfulStore, Ground, QuickQueue, bench, cpu_s, ground
 from benchmarks.peers import Boto3, Rclone, Taken
 from tests.fleet import SHELLS, Process
-from tests.servers import Moto, SeaweedFS
+from tests.servers import SeaweedFS
 
 KIB: Final = 1024
 AT_ONCE: Final = 16
 ROUNDS: Final = 3
 FOLDER: Final = "many"
 SIZE_BYTES: Final = 100 * KIB
-QUEUE: Final = "moto alone, as the queue"
+QUEUE: Final = "the queue alone"
 
 Store = SeaweedFS | ForgetfulStore
 Contender = Callable[[int], Taken]
@@ -43,14 +42,14 @@ def names(count: int) -> list[str]:
     return [f"{number:04}.bin" for number in range(count)]
 
 
-def queue_alone(moto: Moto, count: int) -> Taken:
+def queue_alone(quick: QuickQueue, count: int) -> Taken:
     """What the queue takes to give jobs out and to delete them."""
-    with closing(moto.client("sqs")) as queue, ThreadPoolExecutor(AT_ONCE) as threads:
+    with closing(quick.client()) as queue, ThreadPoolExecutor(AT_ONCE) as threads:
         url = queue.create_queue(QueueName="alone")["QueueUrl"]
         for begin in range(0, count, 10):
             entries = [{"Id": str(number), "MessageBody": "x" * 200} for number in range(min(10, count - begin))]
             queue.send_message_batch(QueueUrl=url, Entries=entries)
-        begun, before_s, left = time.monotonic(), cpu_s(moto), count
+        begun, before_s, left = time.monotonic(), cpu_s(quick), count
         deleting = []
         while left:
             got = queue.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
@@ -60,9 +59,7 @@ def queue_alone(moto: Moto, count: int) -> Taken:
                 deleting.append(threads.submit(queue.delete_message, QueueUrl=url, ReceiptHandle=handle))
         for each in deleting:
             each.result()
-        taken = Taken(time.monotonic() - begun, cpu_s(moto) - before_s)
-        queue.delete_queue(QueueUrl=url)
-    return taken
+        return Taken(time.monotonic() - begun, cpu_s(quick) - before_s)
 
 
 def mirror(ground: Ground, made: Bench, worker: Process, count: int) -> Contender:
@@ -110,10 +107,11 @@ def contenders(ground: Ground, store: Store, shells: Sequence[str], count: int) 
     found: dict[str, Contender] = {}
     with ExitStack() as stack:
         for shell in shells:
+            where = {"store_url": store.endpoint_url, "queue_url": ground.queue.url}
             settings = {"worker": {"concurrency": AT_ONCE}}
-            made = stack.enter_context(bench(ground, shell=shell, store_url=store.endpoint_url, settings=settings))
+            made = stack.enter_context(bench(ground, shell=shell, settings=settings, **where))
             found[f"mirror, {shell}"] = mirror(ground, made, made.fleet.start("work"), count)
-        found[QUEUE] = lambda _: queue_alone(ground.made.moto, count)
+        found[QUEUE] = lambda _: queue_alone(ground.queue, count)
         for kind in (Rclone, Boto3):
             if kind.there():
                 found[kind.name] = peer(ground, kind, store, count)
