@@ -29,7 +29,8 @@ def put(on: Ground, size: int) -> None:
     on.origin.put(OBJECT, size)
     with closing(on.made.seaweedfs.client()) as client:
         client.create_bucket(Bucket=BUCKET)
-        part_bytes, parts = 16 * MIB, []
+        part_bytes = 16 * MIB
+        parts: list[dict[str, Any]] = []
         upload: dict[str, Any] = {"Bucket": BUCKET, "Key": OBJECT}
         upload["UploadId"] = client.create_multipart_upload(**upload)["UploadId"]
         with on.origin.file(OBJECT).open("rb") as file:
