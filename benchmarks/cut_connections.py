@@ -1,4 +1,4 @@
-"""Connections that are cut in the middle of copies, at random places: every copy ends exact, and little is fetched twice.
+"""Connections cut in the middle of copies, at random places: every copy ends exact, and little is fetched twice.
 
 A relay before the origin, and one before the store, count what passes. One of them cuts the connection that carries a
 certain byte, by a reset or by an orderly end, wherever the seed has put one of the places. What the store then holds
