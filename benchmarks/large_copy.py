@@ -138,7 +138,7 @@ def main() -> int:
             tables.append(table(title, taken, size))
     print("\n" + "\n\n".join(tables))
     if options.write:
-        page.put("benchmarks.large_copy", tables, page.PERFORMANCE)
+        page.put_measured(tables)
     return 0
 
 

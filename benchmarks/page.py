@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -26,3 +28,10 @@ def put(script: str, tables: Sequence[str], page: Path = CHOOSING) -> None:
     if not found:
         raise LookupError(f"{page} does not hold {begin} and {end}")
     page.write_text(text)
+
+
+def put_measured(tables: Sequence[str]) -> None:
+    """Put what this program measured into `docs/performance.md`, under the command that it was started by."""
+    script = f"benchmarks.{Path(sys.argv[0]).stem}"
+    words = [word for word in sys.argv[1:] if word != "--write"]
+    put(script, [f"`.venv/bin/python -m {shlex.join([script, *words])}`", *tables], PERFORMANCE)

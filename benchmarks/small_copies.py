@@ -162,7 +162,7 @@ def main() -> int:
             tables.append(table(title, measure(on, store, options.shell or SHELLS, count, options.rounds), count))
     print("\n" + "\n\n".join(tables))
     if options.write:
-        page.put("benchmarks.small_copies", tables, page.PERFORMANCE)
+        page.put_measured(tables)
     return 0
 
 
