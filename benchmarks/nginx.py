@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import shutil
 from pathlib import Path
 from typing import Final
@@ -48,7 +49,10 @@ def missing() -> bool:
 
 
 def _binary() -> str | None:
-    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+    """Where it is. The folders called sbin, beside those of PATH, are in PATH for administrators alone."""
+    folders = [Path(folder) for folder in os.get_exec_path()]
+    beside = [folder.with_name("sbin") for folder in folders]
+    return shutil.which("nginx", path=os.pathsep.join(map(str, [*folders, *beside])))
 
 
 class Nginx(ServerProcess):

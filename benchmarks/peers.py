@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -126,21 +127,19 @@ class AwsCli:
     @staticmethod
     def copy(url: str, store: Endpoint, bucket: str, key: str) -> Taken:
         """Copy one object."""
-        configuration = Path(os.environ.get("TMPDIR", "/tmp")) / f"aws-{os.getpid()}"  # noqa: S108  # read at once
         transfer = f"multipart_chunksize = {PART_MIB}MB\n  max_concurrent_requests = {UPLOADS}\n"
-        configuration.write_text(f"[default]\ns3 =\n  payload_signing_enabled = false\n  {transfer}")
-        environment = {
-            **os.environ,
-            "AWS_CONFIG_FILE": str(configuration),
-            "AWS_ACCESS_KEY_ID": store.access_key,
-            "AWS_SECRET_ACCESS_KEY": store.secret_key,
-            "AWS_DEFAULT_REGION": store.region,
-        }
         sending = f"aws --endpoint-url {store.endpoint_url} s3 cp --quiet - s3://{bucket}/{key}"
-        try:
+        with tempfile.NamedTemporaryFile("w") as configuration:
+            configuration.write(f"[default]\ns3 =\n  payload_signing_enabled = false\n  {transfer}")
+            configuration.flush()
+            environment = {
+                **os.environ,
+                "AWS_CONFIG_FILE": configuration.name,
+                "AWS_ACCESS_KEY_ID": store.access_key,
+                "AWS_SECRET_ACCESS_KEY": store.secret_key,
+                "AWS_DEFAULT_REGION": store.region,
+            }
             return run(["sh", "-c", f"curl -sSf {url} | {sending}"], environment)[0]
-        finally:
-            configuration.unlink()
 
 
 class Boto3:
