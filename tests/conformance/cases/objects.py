@@ -208,7 +208,7 @@ def an_object_that_changes_in_the_middle_is_one_or_the_other(make: Maker, word: 
     """
     site = make.site(SOON)
     size, (first, second) = 3 * PART_BYTES + 1, ETAGS[word]
-    breaking = {"break_after_bytes": 2 * PART_BYTES + 5, "rate_bytes_per_s": 16 * MIB}
+    breaking: dict[str, Any] = {"break_after_bytes": 2 * PART_BYTES + 5, "rate_bytes_per_s": 16 * MIB}
     url = site.put("changing.bin", size=size, seed=1, etag=first, accept_ranges=True, **breaking)
     right = {site.origin.sha256(site.path_of(url))}
     site.send_job(url)
