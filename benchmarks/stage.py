@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,7 +35,8 @@ class Stage:
 
 @contextmanager
 def stage() -> Iterator[Stage]:
-    """All servers, started, and ended with the block."""
+    """All servers, started, and ended with the block; also where SIGTERM ends it, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
 
