@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,15 +28,15 @@ class Stage:
     @contextmanager
     def fleet(self, **options: Any) -> Iterator[Fleet]:
         """A fleet, set up; its processes end with the block. Options are those of `Fleet`."""
-        with fleet_of(
-            Fleet(self.directory, self.valkey, self.seaweedfs, self.moto, self.origin.url, **options)
-        ) as fleet:
+        options = {"source_url": self.origin.url, **options}
+        with fleet_of(Fleet(self.directory, self.valkey, self.seaweedfs, self.moto, **options)) as fleet:
             yield fleet
 
 
 @contextmanager
 def stage() -> Iterator[Stage]:
-    """All servers, started, and ended with the block."""
+    """All servers, started, and ended with the block; also where SIGTERM ends it, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
 

@@ -168,6 +168,16 @@ BAD: dict[str, tuple[str, dict[str, Any]]] = {
         "checksum-mismatch",
         {"size": 2 * PART_BYTES + 1, "headers": {"Content-MD5": WRONG_MD5}},
     ),
+    "wrong-crc32c": ("checksum-mismatch", {"body": b"abc", "headers": {"x-goog-hash": "crc32c=AAAAAA=="}}),
+    "wrong-crc64nvme": ("checksum-mismatch", {"body": b"abc", "headers": {"x-amz-checksum-crc64nvme": "AAAAAAAAAAA="}}),
+    "error-page": (
+        "checksum-mismatch",
+        {"body": b"<html>Sorry!</html>", "headers": {"Content-Type": "text/html", "x-goog-hash": f"md5={WRONG_MD5}"}},
+    ),
+    "part-of-it": (
+        "origin-reply",
+        {"body": b"abc", "status": 206, "head_status": 200, "headers": {"Content-Range": "bytes 0-2/6"}},
+    ),
     "shorter-than-it-says": ("origin-broke-off", {"body": b"abc", "content_length": 4}),
     "much-shorter-than-it-says": ("origin-broke-off", {"size": PART_BYTES + 9, "content_length": 12 * MIB}),
     "broken-off": ("origin-broke-off", {"body": b"abcdef", "break_after_bytes": 3}),
@@ -183,6 +193,29 @@ def what_is_not_whole_is_never_present(make: Maker, word: str) -> None:
     site = make.site(fronts=2)
     reason, options = BAD[word]
     assert refused_copy(site, site.put(word, **options)) == reason
+
+
+ETAGS = {"strong": ('"one"', '"two"'), "weak": ('W/"one"', 'W/"two"'), "none": ("", "")}
+SOON: Settings = {"worker": {"first_backoff_s": 0.5, "longest_backoff_s": 0.5}}
+"""What a site has where a job that failed comes back while the case looks."""
+
+
+@case(Copy.PUBLISHED, each=ETAGS)
+def an_object_that_changes_in_the_middle_is_one_or_the_other(make: Maker, word: str) -> None:
+    """What is being sent when it changes goes on being the first, and breaks off; what is asked for then is the second.
+
+    A copy of either is right: what is never present is the beginning of one with the end of the other.
+    """
+    site = make.site(SOON)
+    size, (first, second) = 3 * PART_BYTES + 1, ETAGS[word]
+    breaking: dict[str, Any] = {"break_after_bytes": 2 * PART_BYTES + 5, "rate_bytes_per_s": 16 * MIB}
+    url = site.put("changing.bin", size=size, seed=1, etag=first, accept_ranges=True, **breaking)
+    right = {site.origin.sha256(site.path_of(url))}
+    site.send_job(url)
+    site.wait_for_get(url)
+    site.change(url, size=size, seed=2, etag=second, accept_ranges=True)
+    right.add(site.origin.sha256(site.path_of(url)))
+    assert fetch(site.copied(url).location).sha256 in right
 
 
 @case(Copy.PUBLISHED)
