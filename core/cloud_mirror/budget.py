@@ -80,11 +80,10 @@ def step(state: State, event: BudgetEvent) -> tuple[State, tuple[int, ...]]:
             held = dict(state.holdings)
             held[holder] = held.get(holder, 0) - size_bytes
             return _grant(replace(state, holdings=_holdings(held)))
-        case HolderLeft(holder):
-            held = dict(state.holdings)
-            held.pop(holder, None)
-            waiting = tuple(each for each in state.waiting if each.holder != holder)
-            return _grant(replace(state, holdings=_holdings(held), waiting=waiting))
+        case _:
+            holdings = tuple(each for each in state.holdings if each[0] != event.holder)
+            waiting = tuple(each for each in state.waiting if each.holder != event.holder)
+            return _grant(replace(state, holdings=holdings, waiting=waiting))
 
 
 def _grant(state: State) -> tuple[State, tuple[int, ...]]:

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from cloud_mirror import keys, lease
-from cloud_mirror.actions import Draft, Response, Slot
-from cloud_mirror.events import CopyNotFound, JobSent, JobSettled
+from cloud_mirror.actions import CopyAction, Draft, OpenOrigin, Response, Slot
+from cloud_mirror.events import CopyEvent, CopyNotFound, JobSent, JobSettled
 from cloud_mirror.http_api import Answer
 from cloud_mirror.manager import CacheManager
 from cloud_mirror.purge import Phase, State
@@ -21,9 +21,11 @@ from cloud_mirror.simulator.settings import draw_settings
 from cloud_mirror.simulator.simulation import Simulation
 from cloud_mirror.source import SourceRules
 from cloud_mirror.wire.asking import ask
-from cloud_mirror.wire.calls import Procedure
+from cloud_mirror.wire.calls import Procedure, ReserveMemory
 from cloud_mirror.wire.cargo import Cargo
+from cloud_mirror.wire.memory import Memory
 from cloud_mirror.wire.procedures import cache, jobs, store
+from cloud_mirror.wire.procedures import copy as copy_procedures
 from cloud_mirror.wire.queue import Delivery
 from cloud_mirror.wire.services import PoolServices
 
@@ -197,6 +199,28 @@ def _forgets_no_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet.Process, "_flown", kept)
 
 
+def _reserves_more(monkeypatch: pytest.MonkeyPatch, size_bytes: int) -> None:
+    """Nobody gives this back but who forgets the copy."""
+    perform = copy_procedures.perform
+
+    def reserving(services: PoolServices, cargo: Cargo, action: CopyAction) -> Procedure[CopyEvent]:
+        if isinstance(action, OpenOrigin):
+            yield ReserveMemory(cargo.receipt, size_bytes)
+        return (yield from perform(services, cargo, action))
+
+    monkeypatch.setattr(copy_procedures, "perform", reserving)
+
+
+def _forgets_no_holder(monkeypatch: pytest.MonkeyPatch) -> None:
+    _reserves_more(monkeypatch, 1)
+    monkeypatch.setattr(Memory, "forget", lambda *_: None)
+
+
+def _runs_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    _reserves_more(monkeypatch, 5_000)
+    monkeypatch.setattr(Memory, "forget", lambda *_: None)
+
+
 @pytest.mark.parametrize(
     ("doctor", "invariant", "seed"),
     [
@@ -211,6 +235,8 @@ def _forgets_no_flight(monkeypatch: pytest.MonkeyPatch) -> None:
         (_sends_nothing, "all-well", 2),
         (_never_rests, "bounded", 5),
         (_forgets_no_flight, "nothing-left", 0),
+        (_forgets_no_holder, "nothing-left", 0),
+        (_runs_out_of_memory, "all-well", 2),
     ],
 )
 def test_a_mirror_that_does_one_thing_wrong_is_seen(

@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from cloud_mirror.simulator.agenda import START_S, Agenda, Overrun
 from cloud_mirror.simulator.chance import Chance
-from cloud_mirror.simulator.engine import Role
+from cloud_mirror.simulator.driver import ProcedureDriver
+from cloud_mirror.simulator.engine import Role, Task
 from cloud_mirror.simulator.faults import Fault, Swarm
 from cloud_mirror.simulator.mishaps import Mishaps
 from cloud_mirror.simulator.settings import Settings, draw_settings
 from cloud_mirror.simulator.simulation import Simulation
 from cloud_mirror.simulator.world import World
-from cloud_mirror.wire.calls import GetMonotonicTime
+from cloud_mirror.wire.calls import Backoff, GetMonotonicTime, Procedure, ReleaseMemory, ReserveMemory
 
 
 def test_what_goes_round_in_circles_is_stopped() -> None:
@@ -133,6 +135,28 @@ def test_a_process_that_drains_sees_to_its_dead_letters_first(world: World) -> N
     assert not process.ended
     until(world, lambda: process.ended)
     assert queue.messages(url) == {}
+
+
+def test_who_asks_for_more_memory_than_there_is_waits_until_it_is_given_back(world: World) -> None:
+    world.start()
+    [process] = world.processes
+    host, budget_bytes = process.host, world.settings.policy.worker.memory_budget_bytes
+    ended: list[str] = []
+
+    def holds(holder: str) -> Procedure[None]:
+        yield ReserveMemory(holder, budget_bytes)
+        yield Backoff(10.0)
+        yield ReleaseMemory(holder, budget_bytes)
+        ended.append(holder)
+
+    for holder in ("first", "second"):
+        driver = ProcedureDriver(host, partial(holds, holder))
+        driver.start()
+        Task(host, driver, Role.ERRAND, "", "", lambda: None).pump()
+    assert [asked.holder for asked in host.memory.state.waiting] == ["second"]
+    until(world, lambda: ended == ["first"])
+    until(world, lambda: ended == ["first", "second"])
+    assert host.memory.held_bytes == 0
 
 
 def test_the_calm_lasts_as_long_as_anybody_may_wait() -> None:
