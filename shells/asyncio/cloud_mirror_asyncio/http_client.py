@@ -38,7 +38,10 @@ from cloud_mirror.wire.calls import (
 from cloud_mirror.wire.limits import LOOK_UPS
 from cloud_mirror_asyncio.hosts import Hosts
 
-UPLOAD_PIECE_BYTES: Final = 256 * 1024
+PIECE_BYTES: Final = 1024 * 1024
+"""How much of a body is read from a socket at once: each piece has its price, whatever its size."""
+
+UPLOAD_PIECE_BYTES: Final = 512 * 1024
 BUFFER_BYTES: Final = 512 * 1024
 HEADER_BYTES: Final = 128 * 1024
 """The longest header of a reply: a Location holds the longest URL that can be configured, and some more."""
@@ -181,6 +184,7 @@ class HttpClient:
                 response = await self._send(call.request, call.route, call.connect_timeout_s)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return _failure(error)
+        _read_widely(response)
         number = next(self._numbers)
         self._bodies[number] = response
         headers = _headers(response)
@@ -236,6 +240,16 @@ def _url(request: HttpRequest) -> URL:
     """The request's URL; the whole target stands as its path, for as a query an empty one (`/a?`) would get lost."""
     place = URL(f"{request.scheme}://{request.host}:{request.port}", encoded=True)
     return place.with_path(request.target, encoded=True)
+
+
+def _read_widely(response: aiohttp.ClientResponse) -> None:
+    """Let the loop ask for more than its 256 KiB at once, where it can be told: not under TLS, nor by every loop.
+
+    asyncio's own sockets call it `max_size` and say nothing of it in the documentation.
+    """
+    transport = response.connection.transport if response.connection is not None else None
+    if transport is not None and hasattr(transport, "max_size"):
+        transport.max_size = PIECE_BYTES
 
 
 async def _pieces(body: bytes | memoryview) -> AsyncIterator[memoryview]:

@@ -16,6 +16,7 @@ from cloud_mirror.wire.calls import (
     BodyOpened,
     BodyRead,
     CloseBody,
+    Collector,
     Done,
     FailureKind,
     Headers,
@@ -31,7 +32,7 @@ from cloud_mirror.wire.calls import (
 from cloud_mirror_trio.hosts import Hosts
 from cloud_mirror_trio.network import AddressRefusedError, Network
 
-UPLOAD_PIECE_BYTES: Final = 256 * 1024
+UPLOAD_PIECE_BYTES: Final = 512 * 1024
 KEPT_CONNECTIONS: Final = 100
 KEPT_S: Final = 15.0
 
@@ -67,14 +68,12 @@ class HttpClient:
             with trio.fail_after(call.timeout_s):
                 body = await self._send(call.request, call.route, call.connect_timeout_s)
                 try:
-                    content = bytearray()
-                    while piece := await body.piece():
-                        content += piece
-                        if len(content) > call.max_body_bytes:
-                            return TransportFailure(FailureKind.TOO_LARGE, f"more than {call.max_body_bytes} bytes")
+                    content = _Content(call.max_body_bytes)
+                    if await body.fill(content, call.timeout_s):
+                        return TransportFailure(FailureKind.TOO_LARGE, f"more than {call.max_body_bytes} bytes")
                 finally:
                     await body.close()
-                return HttpReply(body.status, body.headers, bytes(content))
+                return HttpReply(body.status, body.headers, bytes(content.read))
         except _ERRORS as error:
             return _failure(error)
 
@@ -104,13 +103,7 @@ class HttpClient:
         if body is not None:
             try:
                 with trio.CancelScope() as body.reading:
-                    while True:
-                        with trio.fail_after(call.idle_timeout_s):
-                            piece = await body.piece()
-                        if not piece:
-                            return BodyRead(ended=True)
-                        if call.collector.feed(piece):
-                            return BodyRead(ended=False)
+                    return BodyRead(ended=not await body.fill(call.collector, call.idle_timeout_s))
             except _ERRORS as error:
                 return _failure(error)
         return TransportFailure(FailureKind.BROKEN, "the body was closed")
@@ -136,6 +129,18 @@ class HttpClient:
         return _Body(await self._pools[route].handle_async_request(sent))
 
 
+class _Content:
+    """Collects a reply's body; full once there is more of it than may be."""
+
+    def __init__(self, at_most_bytes: int) -> None:
+        self.read = bytearray()
+        self._at_most_bytes = at_most_bytes
+
+    def feed(self, piece: bytes) -> bool:
+        self.read += piece
+        return len(self.read) > self._at_most_bytes
+
+
 class _Body:
     """A reply whose body is read piece by piece, by one task at a time. `reading` is the scope of the latest read."""
 
@@ -149,10 +154,15 @@ class _Body:
         self._pieces: AsyncGenerator[bytes] = response.aiter_stream()
         self._lock = trio.Lock()
 
-    async def piece(self) -> bytes:
-        """Some bytes; none at the end."""
+    async def fill(self, collector: Collector, idle_timeout_s: float) -> bool:
+        """Feed the collector until it is full (True) or the body ends (False)."""
         async with self._lock:
-            return await anext(self._pieces, b"")
+            with trio.fail_after(idle_timeout_s) as limit:  # one for all pieces: each would cost as much as a small one
+                async for piece in self._pieces:
+                    if collector.feed(piece):
+                        return True
+                    limit.deadline = trio.current_time() + idle_timeout_s
+        return False
 
     async def close(self) -> None:
         """Give the connection back if all was read, else close it. A task that reads is cut off."""

@@ -19,6 +19,9 @@ from cloud_mirror.wire.limits import LOOK_UPS
 HEAD_START_S: Final = 0.25
 """How long an address is tried before the next one is tried beside it (RFC 8305, 5)."""
 
+PIECE_BYTES: Final = 1024 * 1024
+"""How much is read from a socket at once."""
+
 
 class AddressRefusedError(OSError):
     """The guard let no address of a host pass."""
@@ -69,7 +72,11 @@ class Network(httpcore2.TrioBackend):
 
 
 class _Stream(TrioStream):
-    """A stream that is closed, too, when its TLS handshake is cancelled."""
+    """A stream that reads in large pieces, and that is closed, too, when its TLS handshake is cancelled."""
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # the base class's
+        """What has come; more than `max_bytes`, where there is more: what reads it takes any size, each at a cost."""
+        return await super().read(max(max_bytes, PIECE_BYTES), timeout)
 
     async def start_tls(
         self,

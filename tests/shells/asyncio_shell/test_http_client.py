@@ -9,12 +9,24 @@ from typing import Any
 
 import pytest
 
-from cloud_mirror.wire.calls import FailureKind, HttpExchange, HttpReply, Route, TransportFailure
+from cloud_mirror.wire.calls import (
+    BodyOpened,
+    BodyRead,
+    CloseBody,
+    FailureKind,
+    HttpExchange,
+    HttpReply,
+    OpenBody,
+    ReadBody,
+    Route,
+    TransportFailure,
+)
+from cloud_mirror.wire.cargo import Part
 from cloud_mirror_asyncio import http_client as module
 from cloud_mirror_asyncio.http_client import HttpClient
 from tests.shells.awaiting import ON_ANYIO
 from tests.shells.drivers import AsyncioShell
-from tests.shells.raw_server import OK, get, raw_server, saying
+from tests.shells.raw_server import OK, Peer, RawServer, get, raw_server, saying
 
 pytestmark = ON_ANYIO
 
@@ -37,6 +49,35 @@ async def test_the_guard_is_asked_again_for_the_very_address_that_is_connected_t
             assert failure.kind is FailureKind.ADDRESS_NOT_ALLOWED
             assert asked[: 2 * len(addresses)] == [*addresses, *addresses]
             assert server.opened == 0
+
+
+async def test_a_body_is_read_in_larger_pieces_than_the_loop_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    here, recv = threading.get_ident(), socket.socket.recv
+
+    def noting(sock: socket.socket, size: int, flags: int = 0) -> bytes:
+        if threading.get_ident() == here:  # the server's threads read as well
+            asked.append(size)
+        return recv(sock, size, flags)
+
+    def answer(server: RawServer, peer: Peer, _: bytes) -> bool:
+        peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\no")
+        server.go_on.wait()
+        peer.say(b"k!")
+        return True
+
+    monkeypatch.setattr(socket.socket, "recv", noting)
+    with raw_server(answer) as server:
+        async with AsyncioShell.open_http(True) as client:
+            opened = await client.open_body(OpenBody(get(server.port, "127.0.0.1"), Route.ORIGIN, 20.0))
+            assert isinstance(opened, BodyOpened)
+            server.go_on.set()
+            part = Part(1, 3)
+            assert await client.read_body(ReadBody(opened.body, part, 20.0)) == BodyRead(ended=False)
+            part.seal()
+            assert part.data == b"ok!"
+            await client.close_body(CloseBody(opened.body))
+    assert asked[-1] == module.PIECE_BYTES
 
 
 def test_names_that_nobody_answers_for_hold_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
