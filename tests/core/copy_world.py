@@ -13,7 +13,6 @@ from cloud_mirror.actions import (
     CopyPart,
     CreateUpload,
     DeferJob,
-    DeleteCopy,
     DropEntry,
     DropServed,
     FetchPart,
