@@ -38,7 +38,7 @@ def redirect_edges() -> Iterable[Edge]:
 
 def copy_edges() -> Iterable[Edge]:
     """What one job and any answers lead to."""
-    from tests.core.copy_world import survey
+    from tests.core.copy_walk import survey
 
     return ((before.value, row.value, after.value) for before, row, after in survey().edges)
 

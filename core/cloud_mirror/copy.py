@@ -40,7 +40,6 @@ from cloud_mirror.actions import (
     WriteEntry,
 )
 from cloud_mirror.copy_ending import (
-    begin_anew,
     check_epoch,
     clean_up,
     fail,
@@ -223,7 +222,7 @@ def _on_object(state: State, event: CopyWritten | StoreFailed) -> Transition:
             return move(Row.WRITE_UNKNOWN, state, Phase.VERIFYING, verify)
     refused = replace(state, written=False, lasting=False)
     if state.phase is Phase.STORE_COPYING:
-        return begin_anew(Row.STORE_CANNOT, replace(refused, store_fails=True))
+        return stop_when_quiet(Row.STORE_CANNOT, replace(refused, store_fails=True))
     return fail(Row.WRITE_FAILED, refused, event.reason, event.detail)
 
 

@@ -57,13 +57,8 @@ def fail(row: Row, state: State, fault: Reason, detail: str = "") -> Transition:
     return stop_when_quiet(row, replace(state, fault=fault, detail=detail))
 
 
-def begin_anew(row: Row, state: State) -> Transition:
-    """Something that would have made the copy cheaper does not work: begin once more without it."""
-    return stop_when_quiet(row, replace(state, lasting=False))
-
-
 def stop_when_quiet(row: Row, state: State) -> Transition:
-    """End the copy once nothing of it is under way any more."""
+    """End the copy, or begin it anew, once nothing of it is under way any more."""
     if state.fetching or state.uploading:
         closing = state.phase is not Phase.STOPPING and bool(state.fetching)
         return Transition(row, replace(state, phase=Phase.STOPPING), (CloseOrigin(),) if closing else ())
@@ -98,7 +93,7 @@ def on_cleaned(state: State) -> Transition:
 
 
 def _conclude(row: Row, state: State) -> Transition:
-    """Say in the entry how it ended; or begin anew, if it is not to end."""
+    """Say in the entry how it ended. Where nothing ends it, it begins anew, without what was found not to work."""
     if state.give_up:
         return settle(row, state, Acknowledge())
     if state.stop is Stop.OVERDUE and state.fault is None:

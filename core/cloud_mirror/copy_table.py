@@ -213,20 +213,22 @@ class State:
         return Draft(replace(entry, attempt=self.attempt), copy.life_left_s, expires_in_s=copy.life_left_s)
 
     def noted(self, event: PartFetched | FetchFailed | PartUploaded | StoreFailed) -> State:
-        """The same, with what an answer says of what is still under way."""
+        """The same, with what an answer says of what is still under way. What is in doubt is left to nobody."""
         match event:
-            case PartFetched(number, part_bytes, total_bytes, ended, _, sha256):
+            case PartFetched(number, part_bytes, total_bytes, ended, fault, sha256):
                 fetched = self.fetched.adding(number) if part_bytes or number == 1 else self.fetched
-                fetching = self.fetching.without(number)
+                noted = replace(self, fetching=self.fetching.without(number), fetched=fetched, setbacks=0)
+                noted = replace(noted, lasting=self.lasting and fault is None)
                 size = max(self.size, total_bytes)  # of parts that end at once, the answers come in any order
-                noted = replace(self, fetching=fetching, fetched=fetched, size=size, setbacks=0)
-                return replace(noted, ended=self.ended or ended, sha256=self.sha256 or sha256)
-            case FetchFailed(number=number, advanced=advanced):
-                return replace(
-                    self, fetching=self.fetching.without(number), setbacks=0 if advanced else self.setbacks + 1
-                )
-        number = event.number if isinstance(event, PartUploaded) else event.part
-        return replace(self, uploading=self.uploading.without(number))
+                return replace(noted, size=size, ended=self.ended or ended, sha256=self.sha256 or sha256)
+            case FetchFailed(number=number, advanced=advanced, apart=apart):
+                noted = replace(self, fetching=self.fetching.without(number), lasting=self.lasting and not apart)
+                return replace(noted, setbacks=0 if advanced else self.setbacks + 1)
+            case PartUploaded(number):
+                return replace(self, uploading=self.uploading.without(number))
+            case StoreFailed(settled=settled, part=number):
+                uploading = self.uploading.without(number)
+                return replace(self, uploading=uploading, lasting=self.lasting and not settled)
 
     def opened(self, event: OriginOpened) -> State:
         """The same, with what the origin said of the object."""

@@ -34,7 +34,7 @@ from cloud_mirror.actions import (
     ReservePart,
     UploadPart,
 )
-from cloud_mirror.copy_ending import begin_anew, fail, move, stop_when_quiet
+from cloud_mirror.copy_ending import fail, move, stop_when_quiet
 from cloud_mirror.copy_table import MAX_SETBACKS, Phase, Row, State, Transition
 from cloud_mirror.events import (
     FetchFailed,
@@ -135,9 +135,9 @@ def on_transfer(state: State, event: PartFetched | FetchFailed | PartUploaded | 
         case FetchFailed():
             return _on_setback(state, event)
         case StoreFailed(settled=True) if state.store_can:
-            return begin_anew(Row.STORE_CANNOT, replace(state, store_fails=True))
-        case StoreFailed(reason, detail, settled):
-            return fail(Row.STORE_FAILED, replace(state, lasting=state.lasting and not settled), reason, detail)
+            return stop_when_quiet(Row.STORE_CANNOT, replace(state, store_fails=True))
+        case StoreFailed(reason, detail):
+            return fail(Row.STORE_FAILED, state, reason, detail)
         case PartFetched(fault=Reason() as fault):
             return fail(Row.FETCHED_FAULT, state, fault, f"{state.size} bytes")
         case PartFetched() if state.length is not None and state.size > state.length:
@@ -159,7 +159,7 @@ def on_transfer(state: State, event: PartFetched | FetchFailed | PartUploaded | 
 def _on_setback(state: State, event: FetchFailed) -> Transition:
     """A part did not come to its end: go on with it, begin anew, or leave it."""
     if event.apart:
-        return begin_anew(Row.FETCH_APART, replace(state, ranges_fail=True))
+        return stop_when_quiet(Row.FETCH_APART, replace(state, ranges_fail=True))
     if state.ranges and state.setbacks <= MAX_SETBACKS:
         state, again = _fetch(state, event.number, state.setbacks + 1)
         return Transition(Row.FETCH_BROKE_OFF, state, (again,))

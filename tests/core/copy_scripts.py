@@ -7,18 +7,23 @@ from cloud_mirror.actions import (
     Acquire,
     CloseOrigin,
     CompleteUpload,
+    CopyObject,
+    CopyPart,
     CreateUpload,
     DeleteCopy,
     Draft,
     DropServed,
     FetchPart,
+    FindUpload,
     KeepLease,
     OpenOrigin,
     ProbeCopy,
     PutCopy,
     ReadEntry,
     ReadEpoch,
+    ReservePart,
     Slot,
+    TagCopy,
     UploadPart,
     VerifyCopy,
     WriteEntry,
@@ -32,27 +37,25 @@ from cloud_mirror.events import (
     CopyWritten,
     DrainBegun,
     EntryRefused,
+    EntryWritten,
     FetchFailed,
     LeaseAcquired,
     OriginDeclined,
     OriginOpened,
     PartFetched,
+    PartReserved,
     PartUploaded,
     StoreFailed,
     UploadCreated,
+    UploadFound,
+    UploadNotFound,
 )
+from cloud_mirror.plan import Parts
 from cloud_mirror.policy import MIB
 from cloud_mirror.reason import Reason
-from tests.core.copy_world import (
-    COPY,
-    JOB,
-    URL,
-    present,
-    read,
-)
+from tests.core.copy_world import COPY, JOB, LARGE, PART, SMALL, URL, present, read, the_origin_gives
 from tests.core.scripts import Script, to
 
-PART = 5 * MIB
 OUTAGE = Reason.STORE_UNAVAILABLE
 COPYING = Draft(Entry(Status.PENDING, "w", URL, holder=Holder.COPYING, attempt=1, copy_id="mine"), 60.0)
 PRESENT = Entry(Status.PRESENT, "w", URL, epoch="e1", size=5, etag='"e"', copy_id="mine", bytes_total=5, attempt=1)
@@ -81,20 +84,39 @@ def upload(number: int) -> UploadPart:
     return UploadPart("e1", "u", number)
 
 
+def reserve(number: int, size: int = PART) -> ReservePart:
+    return ReservePart(number, size)
+
+
+def fetch(number: int, size: int = PART, setbacks: int = 0) -> FetchPart:
+    """The part of an object that is cut into parts of the usual size."""
+    return FetchPart(number, size, (number - 1) * PART, setbacks)
+
+
+def broke_off(number: int, *, advanced: bool = False) -> FetchFailed:
+    return FetchFailed(Reason.ORIGIN_BROKE_OFF, "reset", number, advanced)
+
+
+def apart(number: int) -> FetchFailed:
+    return FetchFailed(Reason.ORIGIN_REPLY, "not given", number, apart=True)
+
+
 REQUEUE = WriteEntry(Draft(Entry(Status.PENDING, "w", URL, holder=Holder.QUEUED, epoch="e1"), 600.0), "w", Slot.ENTRY)
 
 RECEIVED: Script = (to(JOB, ReadEntry()),)
 ACQUIRING: Script = (*RECEIVED, to(read(None), ACQUIRE))
 PROBING: Script = (*ACQUIRING, to(LeaseAcquired(), *KEEP))
 OPENING: Script = (*PROBING, to(CopyNotFound("e1"), OpenOrigin()))
-TRANSFERRING: Script = (*OPENING, to(OriginOpened(None, "", delimited=True), FetchPart(1, PART)))
+OPENED: Script = (*OPENING, to(OriginOpened(None, "", delimited=True), reserve(1)))
+TRANSFERRING: Script = (*OPENED, to(PartReserved(1), fetch(1)))
 PUTTING: Script = (*TRANSFERRING, to(WHOLE, PutCopy("e1", "mine")))
 CREATING: Script = (*TRANSFERRING, to(FIRST, CreateUpload("e1", "mine")))
-UPLOADING: Script = (*CREATING, to(UploadCreated("u"), upload(1), FetchPart(2, PART)))
+UPLOADING: Script = (*CREATING, to(UploadCreated("u"), upload(1), reserve(2)), to(PartReserved(2), fetch(2)))
 UPLOADING_TWO: Script = (*UPLOADING, to(SECOND, upload(2)))
 COMPLETING: Script = (
     *UPLOADING_TWO,
-    to(PartUploaded(1), FetchPart(3, PART)),
+    to(PartUploaded(1), reserve(3)),
+    to(PartReserved(3), fetch(3)),
     to(THIRD, upload(3)),
     to(PartUploaded(3)),
     to(PartUploaded(2), CompleteUpload("e1", "u")),
@@ -107,7 +129,7 @@ CHECKING: Script = (*PUBLISHING, to(EntryRefused(), ReadEpoch()))
 STOPPING: Script = (*UPLOADING, to(DrainBegun(), CloseOrigin()))
 REQUEUEING: Script = (
     *STOPPING,
-    to(FetchFailed(Reason.ORIGIN_BROKE_OFF)),
+    to(broke_off(2)),
     to(PartUploaded(1), ABORT),
     to(CleanedUp(), REQUEUE),
 )
@@ -120,4 +142,47 @@ RENEWED_WRONG: Script = (
     to(WHOLE, PutCopy("e1", "mine")),
     to(CopyWritten(), VERIFY),
     to(CopyDiffers(own=True, detail="size"), DropServed("e1")),
+)
+
+# By ranges: an object of two whole parts and one byte, whose parts are asked for two at a time.
+LAST = LARGE - 2 * PART
+CREATE, CREATE_LASTING = CreateUpload("e1", "mine"), CreateUpload("e1", "mine", PART)
+RANGED: Script = (
+    *OPENING,
+    to(the_origin_gives(LARGE, ranges=True, ordered=True), CREATE),
+    to(UploadCreated("u"), reserve(1)),
+    to(PartReserved(1), fetch(1), reserve(2)),
+    to(PartReserved(2), fetch(2)),
+)
+FINDING: Script = (*OPENING, to(the_origin_gives(LARGE, ranges=True), FindUpload("e1")))
+LASTING: Script = (
+    *FINDING,
+    to(UploadNotFound(), CREATE_LASTING),
+    to(UploadCreated("u"), reserve(1)),
+    to(PartReserved(1), fetch(1), reserve(2)),
+    to(PartReserved(2), fetch(2)),
+)
+LASTING_STOPPED: Script = (*LASTING, to(DrainBegun(), CloseOrigin()), to(broke_off(1)))
+TAKEN_OVER: Script = (*FINDING, to(UploadFound("u", "theirs", PART, Parts.of([2]), PART), reserve(1)))
+
+# By the store: whole, or part by part.
+STORE_COPYING: Script = (
+    *OPENING,
+    to(the_origin_gives(SMALL, ranges=True, store_can=True), CloseOrigin(), CopyObject("e1", "mine")),
+)
+COPIED = 8 * MIB
+COPYING_PARTS: Script = (
+    *OPENING,
+    to(the_origin_gives(LARGE, ranges=True, store_can=True), CloseOrigin(), CREATE),
+    to(
+        UploadCreated("u"),
+        CopyPart("e1", "u", 1, 0, COPIED - 1),
+        CopyPart("e1", "u", 2, COPIED, LARGE - 1),
+    ),
+)
+TAGGING: Script = (
+    *COMPLETING,
+    to(CopyWritten(), VERIFY),
+    to(CopyVerified(COPY), publish()),
+    to(EntryWritten(), TagCopy("e1", "5a")),
 )

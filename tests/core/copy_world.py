@@ -1,10 +1,6 @@
-"""The world around a copy machine: every legal answer to each of its actions, and what must always hold."""
+"""The world around a copy machine: every legal answer to each of its actions."""
 
-import copy
-import functools
-import operator
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 from cloud_mirror.actions import (
     AbortUpload,
@@ -13,25 +9,28 @@ from cloud_mirror.actions import (
     CloseOrigin,
     CompleteUpload,
     CopyAction,
+    CopyObject,
+    CopyPart,
     CreateUpload,
     DeferJob,
-    DeleteCopy,
     DropEntry,
     DropServed,
     FetchPart,
+    FindUpload,
     KeepLease,
     OpenOrigin,
     ProbeCopy,
     PutCopy,
     ReadEntry,
     ReadEpoch,
+    ReservePart,
     ReturnJob,
+    TagCopy,
     UploadPart,
     VerifyCopy,
     WriteEntry,
 )
-from cloud_mirror.copy import transition
-from cloud_mirror.copy_table import Phase, Row, Rules, State, Transition
+from cloud_mirror.copy_table import Rules, State
 from cloud_mirror.entry import Entry, Holder, Status
 from cloud_mirror.events import (
     CacheFailed,
@@ -40,10 +39,9 @@ from cloud_mirror.events import (
     CopyEvent,
     CopyFound,
     CopyNotFound,
-    CopyOverdue,
+    CopyTagged,
     CopyVerified,
     CopyWritten,
-    DrainBegun,
     EntryRead,
     EntryRefused,
     EntryWritten,
@@ -59,19 +57,25 @@ from cloud_mirror.events import (
     OriginDeclined,
     OriginOpened,
     PartFetched,
+    PartReserved,
     PartUploaded,
     ProbeFailed,
     StoreFailed,
     UploadCreated,
+    UploadFound,
+    UploadNotFound,
 )
-from cloud_mirror.plan import Plan
+from cloud_mirror.plan import NONE, Parts, Plan
 from cloud_mirror.policy import MIB
-from cloud_mirror.reason import PERMANENT, Reason
+from cloud_mirror.reason import Reason
 
 URL = "https://origin.example/a"
 NOW_S = 1_000_000.0
+PART, COPIED = 5 * MIB, 8 * MIB
+SMALL, LARGE = 5, 2 * PART + 1
+THEIRS = 6 * MIB  # the parts of an upload that another worker began
 RULES = Rules(
-    plan=Plan(5 * MIB, 2),
+    plan=Plan(PART, parts_at_once=2, fetches_at_once=2, copied_bytes=COPIED),
     lease_s=60.0,
     patience_s=600.0,
     negative_s=30.0,
@@ -103,6 +107,13 @@ def pending(holder: Holder, by: str = "o") -> Entry:
     return Entry(Status.PENDING, by, URL, holder=holder)
 
 
+def the_origin_gives(
+    length: int | None, *, ranges: bool = False, ordered: bool = False, store_can: bool = False
+) -> OriginOpened:
+    """An object of that length, or of one that it does not tell."""
+    return OriginOpened(length, '"e"', delimited=True, ranges=ranges, ordered=ordered, store_can=store_can)
+
+
 ERROR = Entry(Status.ERROR, "o", URL, reason=Reason.ORIGIN_TIMEOUT, retry_at_s=NOW_S)
 READS: tuple[CopyEvent, ...] = (
     read(None),
@@ -126,8 +137,8 @@ PROBED: tuple[CopyEvent, ...] = (
 )
 WRITTEN: tuple[CopyEvent, ...] = (EntryWritten(), EntryRefused(), CacheFailed())
 OPENED: tuple[CopyEvent, ...] = (
-    OriginOpened(None, '"e"', delimited=True),
-    OriginOpened(21 * MIB, '"e"', delimited=True),
+    the_origin_gives(None),
+    the_origin_gives(21 * MIB),
     OriginOpened(None, "", delimited=False),
     OriginDeclined(Reason.ORIGIN_NOT_FOUND, 404),
     OriginDeclined(Reason.ORIGIN_BUSY, 429, retry_after_s=40.0),
@@ -144,12 +155,14 @@ VERIFIED: tuple[CopyEvent, ...] = (
     CopyNotFound("e1"),
     ProbeFailed(Reason.STORE_UNAVAILABLE),
 )
-LAST_PART = 3
-CUT_SHORT = (Phase.OPENING, Phase.TRANSFERRING, Phase.CREATING, Phase.VERIFYING)
+LAST_PART = 3  # of an object whose length is not told
 
 
 def fetched(state: State, number: int, at_most: int) -> tuple[CopyEvent, ...]:
     """A whole part, a last one (short, or with nothing in it), one that is not what the origin said, or none."""
+    broke_off = FetchFailed(Reason.ORIGIN_BROKE_OFF, "reset", number)
+    if state.length is not None:
+        return (*_fetched_of(state, state.length, number, at_most), broke_off)
     full, short = state.size + at_most, state.size + 1
     on: tuple[CopyEvent, ...] = (PartFetched(number, at_most, full, ended=False),) if number < LAST_PART else ()
     return (
@@ -157,7 +170,38 @@ def fetched(state: State, number: int, at_most: int) -> tuple[CopyEvent, ...]:
         PartFetched(number, 1, short, ended=True, sha256="5a"),
         PartFetched(number, 0, state.size, ended=True, sha256="5a"),
         PartFetched(number, 1, short, ended=True, fault=Reason.LENGTH_MISMATCH),
-        FetchFailed(Reason.ORIGIN_BROKE_OFF, "reset"),
+        broke_off,
+    )
+
+
+def _fetched_of(state: State, length: int, number: int, at_most: int) -> tuple[CopyEvent, ...]:
+    """The same for an object of a length that is known: what comes is the part, or is wrong."""
+    total = state.size + at_most
+    part: tuple[CopyEvent, ...] = (PartFetched(number, at_most, total, ended=False),)
+    if total == length:
+        sha256 = "" if state.copy_id == FOUND.copy_id else "5a"  # nobody here saw all that was taken over
+        whole = PartFetched(number, at_most, total, ended=True, sha256=sha256)
+        part = (whole, replace(whole, fault=Reason.CHECKSUM_MISMATCH))
+        if not state.ranges:
+            part = (*part, PartFetched(number, at_most + 1, total + 1, ended=False))
+    if state.ranges:
+        broke_off = FetchFailed(Reason.ORIGIN_BROKE_OFF, "reset", number, advanced=True)
+        return (*part, broke_off, FetchFailed(Reason.ORIGIN_REPLY, "not given", number, apart=True))
+    return (*part, PartFetched(number, 0, state.size, ended=True, fault=Reason.LENGTH_MISMATCH))
+
+
+FOUND = UploadFound("v", "theirs", THEIRS, NONE, 0)
+
+
+def found(length: int) -> tuple[CopyEvent, ...]:
+    """An earlier worker's upload with none of its parts, with the last one, or with all; or none."""
+    count = -(-length // THEIRS)
+    last = length - (count - 1) * THEIRS
+    return (
+        FOUND,
+        replace(FOUND, parts=Parts.of([count]), size=last),
+        replace(FOUND, parts=Parts.of(range(1, count + 1)), size=length),
+        UploadNotFound(),
     )
 
 
@@ -176,24 +220,38 @@ def answers(state: State, action: CopyAction) -> tuple[CopyEvent, ...]:  # one f
             return OPENED
         case CloseOrigin():
             return (OriginClosed(),)
-        case FetchPart(number, at_most):
-            return fetched(state, number, at_most)
-        case PutCopy() | CompleteUpload():
-            return STORED
-        case CreateUpload():
-            return (UploadCreated("u"), StoreFailed(Reason.STORE_UNAVAILABLE))
-        case UploadPart(number=number):
-            return (PartUploaded(number), StoreFailed(Reason.STORE_UNAVAILABLE, part=number))
-        case VerifyCopy():
-            return VERIFIED
         case ReadEpoch():
             return (EpochRead("e1"), EpochRead("e2"), EpochRead("e3"), ProbeFailed(Reason.STORE_UNAVAILABLE))
-        case AbortUpload() | DeleteCopy():
-            return (CleanedUp(),)
         case WriteEntry() | DropEntry() | DropServed():
             return WRITTEN
         case Acknowledge() | DeferJob() | ReturnJob():
             return (JobSettled(),)
+        case _:
+            return _of_bytes(state, action)
+
+
+def _of_bytes(state: State, action: CopyAction) -> tuple[CopyEvent, ...]:
+    """The same for what the bytes' way is made of."""
+    match action:
+        case FindUpload():
+            return found(state.length or 0)
+        case ReservePart(number):
+            return (PartReserved(number),)
+        case FetchPart(number, at_most):
+            return fetched(state, number, at_most)
+        case PutCopy() | CopyObject() | CompleteUpload():
+            return STORED
+        case CreateUpload():
+            return (UploadCreated("u"), StoreFailed(Reason.STORE_UNAVAILABLE))
+        case UploadPart(number=number) | CopyPart(number=number):
+            failed = StoreFailed(Reason.STORE_UNAVAILABLE, part=number)
+            return (PartUploaded(number), failed, replace(failed, settled=True))
+        case VerifyCopy():
+            return VERIFIED
+        case TagCopy():
+            return (CopyTagged(),)
+        case _:  # AbortUpload, DeleteCopy
+            return (CleanedUp(),)
 
 
 ONE_OF_EACH: tuple[CopyAction, ...] = (
@@ -202,221 +260,15 @@ ONE_OF_EACH: tuple[CopyAction, ...] = (
     ProbeCopy(),
     OpenOrigin(),
     CloseOrigin(),
-    FetchPart(1, MIB),
+    FindUpload(""),
+    FetchPart(1, MIB, 0),
     PutCopy("", ""),
     CreateUpload("", ""),
     UploadPart("", "", 1),
     VerifyCopy("", ""),
+    TagCopy("", ""),
     ReadEpoch(),
     AbortUpload("", ""),
     WriteEntry(START.copying(), ""),
     Acknowledge(),
 )
-CHANGES_SOMETHING = (
-    Acquire
-    | PutCopy
-    | CreateUpload
-    | UploadPart
-    | CompleteUpload
-    | AbortUpload
-    | DeleteCopy
-    | WriteEntry
-    | DropEntry
-    | DropServed
-)
-DECISIVE = operator.attrgetter(
-    *(each.name for each in fields(State) if each.name not in ("rules", "tries", "detail", "status", "retry_after_s"))
-)
-"""What tells one state from another: the rest is the same in all, or is said and decides nothing."""
-SENT_TOGETHER = KeepLease | CloseOrigin | FetchPart | UploadPart
-
-
-@dataclass
-class Copying:
-    """A copy under watch: each event fed is checked against a plain model of what a copy may do."""
-
-    state: State = START
-    asked: tuple[CopyAction, ...] = ()  # those whose answers are out
-    holding: bool = False
-    lost: bool = False
-    drained: bool = False
-    overdue: bool = False
-    dead: bool = False  # the epoch was read, and differs
-    served: bool = True  # clients may be sent to the copy, for all that is known
-    confirmed: bool = False  # the store has said that a right copy is there
-    settled: bool = False  # the outcome is durable
-    fetched: tuple[int, ...] = ()  # parts that hold bytes
-    uploaded: tuple[int, ...] = ()
-    ended: bool = False
-    took: Transition | None = None
-
-    def clone(self) -> "Copying":
-        """The same, to be led elsewhere."""
-        return copy.copy(self)
-
-    def feed(self, event: CopyEvent, to: CopyAction | None = None) -> Transition:
-        """Feed an event, the answer to `to` if it answers anything, and check all that must hold."""
-        if to is not None:
-            self._note(to, event)
-            asked = list(self.asked)
-            asked.remove(to)
-            self.asked = tuple(asked)
-        if isinstance(event, DrainBegun):
-            self.drained = True
-        if isinstance(event, CopyOverdue):
-            self.overdue = True
-        taken = transition(self.state, event)
-        self.took, self.state = taken, taken.state
-        assert (taken.row is Row.IGNORED) <= isinstance(event, OriginClosed)
-        for action in taken.actions:
-            self._check(action)
-            self.asked = (*self.asked, action)
-        self._check_rest()
-        return taken
-
-    def _note(self, action: CopyAction, event: CopyEvent) -> None:
-        """What an answer tells the model."""
-        match action, event:
-            case ReadEntry(), EntryRead(entry=entry) if entry is not None:
-                fresh = entry.verified_at_s is not None and NOW_S - entry.verified_at_s < RULES.verify_s
-                long = entry.expires_at_s is not None and entry.expires_at_s - NOW_S > RULES.refresh_margin_s
-                self.settled = entry.status is Status.PRESENT and fresh and long
-                self.holding = entry.pending(Holder.COPYING) and entry.token == self.state.token
-            case Acquire(), LeaseAcquired():
-                self.holding = True
-            case KeepLease(), LeaseLost():
-                self.lost = True
-            case (ProbeCopy(), CopyFound()) | (VerifyCopy(), CopyVerified()):
-                self.confirmed = True
-            case VerifyCopy(), CopyDiffers() | CopyNotFound():
-                self.confirmed = False
-            case FetchPart(), PartFetched(number=number, size=size, ended=ended):
-                self.fetched += (number,) if size else ()
-                self.ended = ended
-            case UploadPart(number=number), PartUploaded():
-                self.uploaded += (number,)
-            case WriteEntry(draft=draft), EntryWritten():
-                entry = draft.entry
-                self.settled = entry.status is Status.PRESENT or entry.reason in PERMANENT
-            case WriteEntry(), EntryRefused():
-                self.lost = True
-            case DropServed(), _:
-                self.served = isinstance(event, CacheFailed)
-            case DropEntry(token=token), _ if token == self.state.token:
-                self.settled = True
-            case ReadEpoch(), EpochRead(epoch=epoch):
-                self.dead = epoch != self.state.epoch
-
-    def _check(self, action: CopyAction) -> None:
-        """What the machine asks for."""
-        alone = not isinstance(action, SENT_TOGETHER)
-        others = tuple(other for other in self.asked if not isinstance(other, KeepLease | CloseOrigin))
-        assert not (alone and [other for other in others if not isinstance(other, KeepLease)]), "two at once"
-        if isinstance(action, CHANGES_SOMETHING) and not isinstance(action, Acquire):
-            assert self.holding, "a change without ever having held the lease"
-        match action:
-            case FetchPart(number, at_most):
-                assert not [other for other in others if isinstance(other, FetchPart)], "two fetches at once"
-                assert number == (self.fetched[-1] if self.fetched else 0) + 1
-                assert 0 < at_most <= 5 * MIB
-                assert not self.ended
-            case UploadPart(number=number):
-                sending = [other.number for other in others if isinstance(other, UploadPart)]
-                assert number == self.fetched[-1]
-                assert number not in (*self.uploaded, *sending), "a part was sent twice"
-                assert len(sending) < RULES.plan.uploads_at_once
-            case CompleteUpload():
-                assert self.ended
-                assert sorted(self.uploaded) == list(self.fetched) == list(range(1, len(self.fetched) + 1))
-            case PutCopy():
-                assert self.ended
-                assert len(self.fetched) <= 1
-            case AbortUpload() | DeleteCopy():
-                assert not self.lost or self.dead, "the lease is lost, and it may be another's by now"
-                gone = isinstance(action, AbortUpload) or not self.dead or self.served is False
-                assert gone, "a copy that clients may be sent to is deleted"
-            case WriteEntry(draft, token):
-                assert token == draft.entry.token == self.state.token
-                assert draft.life_s > 0
-                assert self.confirmed or draft.entry.status is not Status.PRESENT, "present, and not confirmed"
-            case Acknowledge():
-                assert self.settled or self.dead, "the job was given up, and its outcome is not durable"
-            case DeferJob(for_s):
-                assert for_s >= 0
-            case ReturnJob(epoch, for_s):
-                assert for_s >= 0
-                assert self.state.fault is None, "a failure was not held against the job"
-                assert epoch == self.state.job_epoch
-
-    def _check_rest(self) -> None:
-        asked = tuple(action for action in self.asked if not isinstance(action, KeepLease | CloseOrigin))
-        assert (self.state.phase in (Phase.START, Phase.DONE)) == (not asked), "done is: no answer is out"
-        assert self.state.tries <= 3
-
-    def key(self) -> object:
-        """What tells one situation from another."""
-        tries = 0 if self.holding else self.state.tries
-        flags = (
-            self.holding,
-            self.lost,
-            self.drained,
-            self.dead,
-            self.served,
-            self.confirmed,
-            self.settled,
-            self.ended,
-        )
-        return (DECISIVE(self.state), tries, frozenset(self.asked), flags, self.fetched, frozenset(self.uploaded))
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What a walk has seen: every edge of the diagram, and one situation of each kind."""
-
-    edges: frozenset[tuple[Phase, Row, Phase]]
-    situations: tuple[Copying, ...]
-
-
-@functools.cache
-def survey() -> Survey:
-    """Walk through all of it, once for all who want to know."""
-    edges, situations = set(), {}
-    for before, _, after in walk():
-        assert after.took is not None
-        edges.add((before.state.phase, after.took.row, after.state.phase))
-        state, kinds = after.state, frozenset(type(action) for action in after.asked)
-        alike = (state.phase, state.slot, state.stop, bool(state.upload_id), state.written, state.ended, kinds)
-        situations[alike] = after
-    return Survey(frozenset(edges), tuple(situations.values()))
-
-
-def walk(rules: Rules = RULES) -> Iterator[tuple[Copying, CopyEvent, Copying]]:
-    """Every situation that a job and every legal answer can lead to, breadth first, each edge once."""
-    start = Copying(replace(START, rules=rules))
-    seen = {start.key()}
-    front = [start]
-    while front:
-        behind, front = front, []
-        for before in behind:
-            for event, action in happenings(before):
-                after = before.clone()
-                after.feed(event, action)
-                yield before, event, after
-                if after.key() not in seen:
-                    seen.add(after.key())
-                    front.append(after)
-
-
-def happenings(copying: Copying) -> Iterator[tuple[CopyEvent, CopyAction | None]]:
-    """What may happen next, with the action that it answers."""
-    if copying.state.phase is Phase.START:
-        yield JOB, None
-    if not copying.drained and not copying.overdue:  # both at once: the rules under Hypothesis
-        yield DrainBegun(), None
-        if copying.state.phase in CUT_SHORT:
-            yield CopyOverdue(), None
-    for action in copying.asked:
-        if isinstance(action, KeepLease) and copying.state.phase is Phase.DONE:
-            continue  # the shell ends the lease's keeping with the copy
-        for event in answers(copying.state, action):
-            yield event, action

@@ -10,9 +10,11 @@ from cloud_mirror.actions import (
     DeferJob,
     DropEntry,
     DropServed,
+    OpenOrigin,
     ProbeCopy,
     ReadEntry,
     ReadEpoch,
+    ReservePart,
     ReturnJob,
     Slot,
 )
@@ -26,19 +28,23 @@ from cloud_mirror.events import (
     CopyFound,
     CopyNotFound,
     CopyOverdue,
+    CopyTagged,
     EntryRefused,
     EntryWritten,
     EpochRead,
     FetchFailed,
+    HandOverDue,
     JobSettled,
     LeaseDenied,
     LeaseLost,
     OriginClosed,
     OriginOpened,
     PartFetched,
+    PartReserved,
     PartUploaded,
     ProbeFailed,
     StoreFailed,
+    UploadNotFound,
 )
 from cloud_mirror.policy import MIB
 from cloud_mirror.reason import Reason
@@ -46,29 +52,41 @@ from tests.core.copy_scripts import (
     ACQUIRE,
     ACQUIRING,
     CHECKING,
+    CREATE_LASTING,
     CREATING,
     DELETE,
+    FINDING,
     KEEP,
+    LASTING,
+    OPENED,
     OPENING,
     OUTAGE,
     PROBING,
     PUBLISHING,
     PUTTING,
+    RANGED,
     RECEIVED,
     RECORDING,
     RENEW,
     RENEWED_WRONG,
     REQUEUEING,
     STOPPING,
+    STORE_COPYING,
+    TAGGING,
+    TAKEN_OVER,
     TRANSFERRING,
     UNSURE,
     UPLOADING,
     UPLOADING_TWO,
     VERIFYING,
     WHOLE,
+    apart,
+    broke_off,
+    fetch,
     publish,
     record,
 )
+from tests.core.copy_walk import survey
 from tests.core.copy_world import (
     COPY,
     ERROR,
@@ -80,7 +98,6 @@ from tests.core.copy_world import (
     pending,
     present,
     read,
-    survey,
 )
 from tests.core.scripts import Script, play, to
 
@@ -113,7 +130,7 @@ ROWS: dict[Row, Script] = {
     Row.PROBE_NOT_FOUND: OPENING,
     Row.PROBE_FAILED: (*PROBING, to(ProbeFailed(OUTAGE, "503"), record(OUTAGE, "503"))),
     Row.WITHDRAWN: (*PROBING, to(CopyNotFound("e2"), DropEntry(Slot.ENTRY, "w")), to(EntryWritten(), Acknowledge())),
-    Row.OPENED: TRANSFERRING,
+    Row.OPENED: OPENED,
     Row.OPENED_TOO_LARGE: (
         *OPENING,
         to(OriginOpened(20 * MIB + 1, "", delimited=True), record(Reason.OBJECT_TOO_LARGE, "20971521 bytes", 3_600.0)),
@@ -123,6 +140,9 @@ ROWS: dict[Row, Script] = {
         to(OriginOpened(None, "", delimited=False), record(Reason.LENGTH_UNKNOWN, "", 3_600.0)),
     ),
     Row.DECLINED: RECORDING,
+    Row.UPLOAD_FOUND: TAKEN_OVER,
+    Row.UPLOAD_NOT_FOUND: (*FINDING, to(UploadNotFound(), CREATE_LASTING)),
+    Row.RESERVED: TRANSFERRING,
     Row.FETCHED_WHOLE: PUTTING,
     Row.FETCHED_FIRST: CREATING,
     Row.FETCHED_PART: UPLOADING_TWO,
@@ -132,11 +152,14 @@ ROWS: dict[Row, Script] = {
     ),
     Row.FETCH_FAILED: (
         *TRANSFERRING,
-        to(FetchFailed(Reason.ORIGIN_TIMEOUT, "stalled"), record(Reason.ORIGIN_TIMEOUT, "stalled")),
+        to(FetchFailed(Reason.ORIGIN_TIMEOUT, "stalled", 1), record(Reason.ORIGIN_TIMEOUT, "stalled")),
     ),
-    Row.UPLOAD_CREATED: UPLOADING,
+    Row.FETCH_BROKE_OFF: (*RANGED, to(broke_off(2, advanced=True), fetch(2, setbacks=1))),
+    Row.FETCH_APART: (*RANGED, to(apart(2), CloseOrigin())),
+    Row.UPLOAD_CREATED: UPLOADING[:-1],
     Row.PART_UPLOADED: (*UPLOADING, to(PartUploaded(1))),
     Row.STORE_FAILED: (*CREATING, to(StoreFailed(OUTAGE, "503"), record(OUTAGE, "503"))),
+    Row.STORE_CANNOT: (*STORE_COPYING, to(StoreFailed(Reason.STORE_DENIED, "403", settled=True), OpenOrigin())),
     Row.STOPPED: (*STOPPING, to(PartUploaded(1))),
     Row.WRITTEN: VERIFYING,
     Row.WRITE_UNKNOWN: UNSURE,
@@ -154,6 +177,7 @@ ROWS: dict[Row, Script] = {
     ),
     Row.VERIFY_FAILED: (*VERIFYING, to(ProbeFailed(OUTAGE, "503"), record(OUTAGE, "503"))),
     Row.PUBLISHED: (*PUBLISHING, to(EntryWritten(), Acknowledge())),
+    Row.TAGGED: (*TAGGING, to(CopyTagged(), Acknowledge())),
     Row.PUBLISH_REFUSED: CHECKING,
     Row.PUBLISH_FAILED: (*PUBLISHING, to(CacheFailed(), DeferJob(15.0))),
     Row.CLEANED: REQUEUEING,
@@ -167,6 +191,7 @@ ROWS: dict[Row, Script] = {
     Row.LEASE_LOST: (*UPLOADING, to(LeaseLost(), CloseOrigin())),
     Row.OVERDUE: (*UPLOADING, to(CopyOverdue(), CloseOrigin())),
     Row.DRAINED: STOPPING,
+    Row.HANDED_OVER: (*LASTING, to(HandOverDue(), CloseOrigin())),
     Row.IGNORED: (*STOPPING, to(OriginClosed())),
 }
 
@@ -211,6 +236,16 @@ def test_an_event_is_ignored_exactly_when_nothing_asked_for_it() -> None:
                     assert taken == (Row.IGNORED, state, ()), (state, event)
                 else:
                     assert taken.row is not Row.IGNORED or isinstance(event, OriginClosed), (state, event)
+
+
+def test_memory_is_heard_of_exactly_when_it_is_waited_for() -> None:
+    """What comes late is none for any part: it was given back."""
+    for copying in survey().situations:
+        state = copying.state
+        for number in (0, 1, 2, 3):
+            taken = transition(state, PartReserved(number))
+            waiting = state.phase is Phase.TRANSFERRING and ReservePart in map(type, copying.asked)
+            assert (taken.row is Row.RESERVED) == (waiting and number == state.reserving), (state, number)
 
 
 def test_a_job_is_received_once() -> None:

@@ -16,7 +16,6 @@ from cloud_mirror.events import (
     CopyWritten,
     DrainBegun,
     EntryWritten,
-    FetchFailed,
     LeaseLost,
     OriginDeclined,
     OriginOpened,
@@ -41,6 +40,7 @@ from tests.core.copy_scripts import (
     UNSURE,
     UPLOADING,
     VERIFY,
+    broke_off,
     record,
 )
 from tests.core.copy_world import RULES, START
@@ -63,7 +63,7 @@ OTHER_GONE = VARIANTS["another's copy goes away: one delivery of a job copies on
         (UNSURE, CopyDiffers(own=False), Row.VERIFY_OTHER),
         ((*OPENING, to(OriginDeclined(OUTAGE), record(OUTAGE))), EntryWritten(), Row.RECORDED),
         (
-            (*STOPPING, to(FetchFailed(OUTAGE)), to(PartUploaded(1), ABORT), to(LeaseLost())),
+            (*STOPPING, to(broke_off(2)), to(PartUploaded(1), ABORT), to(LeaseLost())),
             CleanedUp(),
             Row.CLEANED,
         ),
@@ -90,7 +90,7 @@ def test_a_fault_is_told_before_the_time_it_took() -> None:
             *UPLOADING,
             to(StoreFailed(OUTAGE, "first", part=1), CloseOrigin()),
             to(CopyOverdue()),
-            to(FetchFailed(Reason.ORIGIN_BROKE_OFF), ABORT),
+            to(broke_off(2), ABORT),
             to(CleanedUp(), record(OUTAGE, "first")),
         ),
     )
@@ -100,5 +100,5 @@ def test_a_job_may_rest_for_less_than_a_second() -> None:
     hasty = replace(START, rules=replace(RULES, first_backoff_s=0.5))
     failure = to(OriginDeclined(Reason.ORIGIN_TLS), record(Reason.ORIGIN_TLS, "", 60.5))
     play(step, hasty, (*OPENING, failure, to(EntryWritten(), DeferJob(0.5))))
-    broken = to(FetchFailed(Reason.ORIGIN_BROKE_OFF), record(Reason.ORIGIN_BROKE_OFF, "", 60.5))
+    broken = to(broke_off(1), record(Reason.ORIGIN_BROKE_OFF, "reset", 60.5))
     play(step, hasty, (*TRANSFERRING, broken, to(EntryWritten(), DeferJob(0.5))))

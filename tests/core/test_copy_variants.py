@@ -39,7 +39,6 @@ from cloud_mirror.events import (
     EntryRefused,
     EntryWritten,
     EpochRead,
-    FetchFailed,
     JobReceived,
     JobSettled,
     LeaseAcquired,
@@ -47,6 +46,7 @@ from cloud_mirror.events import (
     OriginDeclined,
     OriginOpened,
     PartFetched,
+    PartReserved,
     PartUploaded,
     ProbeFailed,
     StoreFailed,
@@ -79,8 +79,10 @@ from tests.core.copy_scripts import (
     UPLOADING,
     UPLOADING_TWO,
     VERIFYING,
+    broke_off,
     publish,
     record,
+    reserve,
     upload,
 )
 from tests.core.copy_world import (
@@ -124,14 +126,16 @@ VARIANTS: dict[str, tuple[State, Script]] = {
         replace(START, rules=replace(RULES, max_object_bytes=10_000 * 6 * MIB)),
         (
             *OPENING,
-            to(OriginOpened(10_000 * 6 * MIB, "", delimited=True), FetchPart(1, 6 * MIB)),
+            to(OriginOpened(10_000 * 6 * MIB, "", delimited=True), reserve(1, 6 * MIB)),
+            to(PartReserved(1), FetchPart(1, 6 * MIB, 0)),
             to(PartFetched(1, 6 * MIB, 6 * MIB, ended=False), CreateUpload("e1", "mine")),
-            to(UploadCreated("u"), upload(1), FetchPart(2, 6 * MIB)),
+            to(UploadCreated("u"), upload(1), reserve(2, 6 * MIB)),
+            to(PartReserved(2), FetchPart(2, 6 * MIB, 6 * MIB)),
         ),
     ),
     "the policy allows a body that only the connection ends": (
         LENIENT,
-        (*OPENING, to(OriginOpened(None, "", delimited=False), FetchPart(1, PART))),
+        (*OPENING, to(OriginOpened(None, "", delimited=False), reserve(1))),
     ),
     "a body grows too large": (
         replace(START, rules=replace(RULES, max_object_bytes=PART - 1)),
@@ -278,7 +282,7 @@ VARIANTS: dict[str, tuple[State, Script]] = {
         (
             *UPLOADING,
             to(StoreFailed(OUTAGE, "first", part=1), CloseOrigin()),
-            to(FetchFailed(Reason.ORIGIN_BROKE_OFF, "second"), ABORT),
+            to(broke_off(2), ABORT),
             to(CleanedUp(), record(OUTAGE, "first")),
         ),
     ),
@@ -360,7 +364,7 @@ VARIANTS: dict[str, tuple[State, Script]] = {
         (
             *UPLOADING,
             to(LeaseLost(), CloseOrigin()),
-            to(FetchFailed(Reason.ORIGIN_BROKE_OFF)),
+            to(broke_off(2)),
             to(PartUploaded(1), ReadEpoch()),
             to(ProbeFailed(OUTAGE)),
         ),
@@ -370,7 +374,7 @@ VARIANTS: dict[str, tuple[State, Script]] = {
         (
             *UPLOADING,
             to(LeaseLost(), CloseOrigin()),
-            to(FetchFailed(Reason.ORIGIN_BROKE_OFF)),
+            to(broke_off(2)),
             to(PartUploaded(1), ReadEpoch()),
             to(EpochRead("e2"), DropServed("e1")),
             to(EntryWritten(), ABORT),
@@ -383,7 +387,7 @@ VARIANTS: dict[str, tuple[State, Script]] = {
         (
             *UPLOADING,
             to(LeaseLost(), CloseOrigin()),
-            to(FetchFailed(Reason.ORIGIN_BROKE_OFF)),
+            to(broke_off(2)),
             to(PartUploaded(1), ReadEpoch()),
             to(EpochRead("e2"), DropServed("e1")),
             to(CacheFailed(), ABORT),
@@ -412,7 +416,7 @@ VARIANTS: dict[str, tuple[State, Script]] = {
         (
             *UPLOADING,
             to(CopyOverdue(), CloseOrigin()),
-            to(FetchFailed(Reason.ORIGIN_BROKE_OFF, "closed")),
+            to(broke_off(2)),
             to(PartUploaded(1), ABORT),
             to(CleanedUp(), record(Reason.ORIGIN_TIMEOUT, TOO_LONG)),
             to(EntryWritten(), DeferJob(5.0)),
@@ -432,7 +436,7 @@ VARIANTS: dict[str, tuple[State, Script]] = {
     ),
     "a copy that takes too long in a drain is given back": (
         START,
-        (*STOPPING, to(CopyOverdue()), to(FetchFailed(Reason.ORIGIN_BROKE_OFF)), to(PartUploaded(1), ABORT)),
+        (*STOPPING, to(CopyOverdue()), to(broke_off(2)), to(PartUploaded(1), ABORT)),
     ),
     "a lost lease counts for more than the time it took": (
         START,
@@ -440,7 +444,7 @@ VARIANTS: dict[str, tuple[State, Script]] = {
             *TRANSFERRING,
             to(CopyOverdue(), CloseOrigin()),
             to(LeaseLost()),
-            to(FetchFailed(Reason.ORIGIN_BROKE_OFF), ReadEpoch()),
+            to(broke_off(1), ReadEpoch()),
         ),
     ),
     "the drain leaves the copy that is all but made": (
@@ -461,7 +465,7 @@ VARIANTS: dict[str, tuple[State, Script]] = {
             *UPLOADING,
             to(LeaseLost(), CloseOrigin()),
             to(DrainBegun()),
-            to(FetchFailed(Reason.ORIGIN_BROKE_OFF)),
+            to(broke_off(2)),
             to(PartUploaded(1), ReadEpoch()),
         ),
     ),
