@@ -47,6 +47,7 @@ POLICY: Final = Policy(queue=QUEUE, source=SOURCE, pools=(POOL,))
 URL: Final = "https://a.example/some/file.bin"
 KEY: Final = keys.entry_key(POOL.name, URL)
 RENEWAL: Final = keys.renewal_key(POOL.name, URL)
+NOTE: Final = keys.upload_key(POOL.name, URL)
 BROKEN: Final = TransportFailure(FailureKind.BROKEN, "reset")
 
 
@@ -71,6 +72,8 @@ class Script:
         self.calls: list[Call] = []
         self.waits: list[Backoff | AwaitNotice] = []
         self.memory: list[ReserveMemory | ReleaseMemory] = []
+        self.given: list[Reply] = []
+        self.now_s = 100.0
         self._replies = list(replies)
 
     def perform(self, call: Call) -> Reply:
@@ -87,20 +90,30 @@ class Script:
             case EnterHost(host):
                 return HostEntered(Permit(host, 0), 0.0)
             case GetMonotonicTime():
-                return MonotonicTime(100.0)
+                return MonotonicTime(self.now_s)
             case GetNoticeSequence():
                 return NoticeSequence(7)
         self.calls.append(call)
         if isinstance(call, CloseBody):
             return Done()
         assert self._replies, f"nobody said what to answer to {call}"
-        return self._replies.pop(0)
+        self.given.append(self._replies.pop(0))
+        return self.given[-1]
+
+    def drive(self, procedure: Procedure[T]) -> T:
+        """What the procedure returns."""
+        return drive(procedure, self.perform)
 
     def run(self, procedure: Procedure[T]) -> T:
         """What the procedure returns; every reply must have been asked for."""
-        value = drive(procedure, self.perform)
+        value = self.drive(procedure)
         assert self._replies == [], f"never asked for: {self._replies}"
         return value
+
+    @property
+    def held_bytes(self) -> int:
+        """The memory that was reserved and not given back."""
+        return sum(call.size_bytes if isinstance(call, ReserveMemory) else -call.size_bytes for call in self.memory)
 
     @property
     def said(self) -> list[str]:
@@ -129,7 +142,7 @@ def _words(call: Call) -> str:
 
 
 def _slot(key: str | bytes) -> str:
-    return {KEY: "entry", RENEWAL: "renewal"}[str(key)]
+    return {KEY: "entry", RENEWAL: "renewal", NOTE: "note"}[str(key)]
 
 
 def written(call: Call) -> dict[str, str]:
@@ -167,3 +180,15 @@ def head(size: int = 3, **headers: str) -> HttpReply:
         "x_amz_meta_copy_id": "copy-1",
     }
     return reply(200, **(kept | headers))
+
+
+def sent(script: Script, at: int = 0) -> tuple[dict[str, str], bytes]:
+    """Headers and body of a request to the store."""
+    call = script.calls[at]
+    assert isinstance(call, HttpExchange)
+    return {name.lower(): value for name, value in call.request.headers}, bytes(call.request.body)
+
+
+def completed(body: str = "") -> HttpReply:
+    """An upload is completed."""
+    return reply(200, body or "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>")

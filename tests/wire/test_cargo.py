@@ -3,23 +3,23 @@
 import base64
 import gc
 import hashlib
+import random
 import tracemalloc
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_mirror import keys
 from cloud_mirror.events import OriginOpened
 from cloud_mirror.origin import Headers
 from cloud_mirror.policy import MIB
 from cloud_mirror.reason import Reason
-from cloud_mirror.wire.cargo import MAX_METADATA_BYTES, Cargo, Part, attributes_of, promised_digests
+from cloud_mirror.wire.cargo import Cargo, Part
 from cloud_mirror.wire.checksums import combine_parts, crc32c, crc64nvme
+from cloud_mirror.wire.storage import BucketObject, PartReceipt
 
 URL = "https://a.example/some/file.bin"
-NOW = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
+BODY = b"the body"
 
 
 def loaded(headers: Headers = (), length: int | None = None, url: str = URL, etag: str = "") -> Cargo:
@@ -112,7 +112,10 @@ def test_the_bytes_of_a_part_that_is_stored_are_forgotten() -> None:
     gc.collect()
     large = [each for each in gc.get_objects() if isinstance(each, Part) and (each.data or each.rest)]
     assert large == []
-    assert [(part.size, part.etag) for part in cargo.parts.values()] == [(5 * MIB, "etag"), (2 * MIB + 1, "etag")]
+    assert list(cargo.receipts.values()) == [
+        PartReceipt(1, "etag", 5 * MIB, crc64nvme(bytes(5 * MIB))),
+        PartReceipt(2, "etag", 2 * MIB + 1, crc64nvme(bytes(2 * MIB) + b"x")),
+    ]
 
 
 def test_a_part_holds_nothing_of_the_one_whose_memory_it_has() -> None:
@@ -133,117 +136,201 @@ def test_progress_counts_what_the_store_has() -> None:
     cargo.stow_part(1, "etag")
     cargo.stow_part(3, "etag")
     assert cargo.progress() == (("bytes_done", "7"), ("bytes_total", "12"))
-    cargo.forget_part(3)
-    cargo.forget_part(3)
-    assert dict(cargo.progress())["bytes_done"] == "5"
+    cargo.forget_part(2)
+    cargo.forget_part(2)
+    assert dict(cargo.progress())["bytes_done"] == "7"
     assert loaded().progress() == (("bytes_done", "0"),)
 
 
 def test_a_body_that_is_opened_again_begins_anew() -> None:
     cargo = loaded((("content-md5", b64(bytes(16))),), 3)
+    cargo.source, cargo.noted, cargo.closing = BucketObject("b", "k", '"e"'), True, True
+    cargo.adopt([PartReceipt(2, "etag", 5, crc64nvme(b"abcde"))])
     read_parts(cargo, [b"wrong and too long"], 5)
     assert cargo.fault() is Reason.LENGTH_MISMATCH
     cargo.load(2, (), OriginOpened(2, '"e"', delimited=True))
-    assert (cargo.open_body, cargo.parts, cargo.total_bytes) == (2, {}, 0)
+    assert (cargo.open_stream, cargo.parts, cargo.receipts, cargo.total_bytes) == (2, {}, {}, 0)
+    assert (cargo.noted, cargo.closing, cargo.adopted_bytes) == (False, False, 0)
+    with pytest.raises(AssertionError, match="only from a bucket"):
+        _ = cargo.bucket_object
     read_parts(cargo, [b"ab"], 5)
     assert cargo.fault() is None
     assert cargo.sha256 == hashlib.sha256(b"ab").hexdigest()
 
 
-def test_there_is_no_body_before_one_is_opened() -> None:
-    with pytest.raises(AssertionError, match="no body"):
-        _ = Cargo(URL, "receipt").open_body
+def test_there_is_no_stream_and_no_bucket_before_there_is_one() -> None:
+    with pytest.raises(AssertionError, match="the stream is open"):
+        _ = Cargo(URL, "receipt").open_stream
+    with pytest.raises(AssertionError, match="only from a bucket"):
+        _ = loaded().bucket_object
+    assert not Cargo(URL, "receipt").streams(1)
 
 
-BODY = b"the body"
-MD5, SHA256, SHA512 = (hashlib.new(name, BODY).digest() for name in ("md5", "sha256", "sha512"))
-SHA1 = hashlib.sha1(BODY, usedforsecurity=False).digest()
-GIVEN: list[tuple[Headers, list[str]]] = [
-    ((("content-md5", b64(MD5)),), ["md5"]),
-    ((("content-md5", f" {b64(MD5)} "),), ["md5"]),
-    ((("repr-digest", f"sha-256=:{b64(SHA256)}:, sha-512=:{b64(SHA512)}:"),), ["sha256", "sha512"]),
-    ((("content-digest", f"sha-512=:{b64(SHA512)}:"),), ["sha512"]),
-    ((("digest", f"SHA-256={b64(SHA256)},MD5={b64(MD5)}"),), ["sha256", "md5"]),
-    ((("digest", f"unixsum=30637, sha-256={b64(SHA256)}"),), ["sha256"]),
-    ((("x-goog-hash", f"crc32c={crc32c(BODY)}"), ("x-goog-hash", f"md5={b64(MD5)}")), ["crc32c", "md5"]),
-    ((("x-goog-hash", f"crc32c={crc32c(BODY)}, md5={b64(MD5)}"),), ["crc32c", "md5"]),
-    ((("x-amz-checksum-crc64nvme", crc64nvme(BODY)), ("x-amz-checksum-type", "FULL_OBJECT")), ["crc64nvme"]),
-    ((("x-amz-checksum-sha1", b64(SHA1)), ("x-amz-checksum-crc32c", crc32c(BODY))), ["sha1", "crc32c"]),
-    ((("x-amz-checksum-sha256", b64(SHA256)),), ["sha256"]),
-]
+def digests_of(body: bytes) -> Headers:
+    sha512, md5 = (b64(hashlib.new(name, body).digest()) for name in ("sha512", "md5"))
+    return (("repr-digest", f"sha-512=:{sha512}:"), ("x-goog-hash", f"crc32c={crc32c(body)},md5={md5}"))
 
 
-@pytest.mark.parametrize(("headers", "names"), GIVEN)
-def test_every_digest_that_is_given_is_held_against_the_body(headers: Headers, names: list[str]) -> None:
-    assert [name for name, _ in promised_digests(headers)] == names
-    right, wrong = loaded(headers), loaded(headers)
-    read_parts(right, [BODY[:3], BODY[3:]], 5)
-    read_parts(wrong, [BODY, b"!"], 5)
-    assert right.fault() is None
-    assert wrong.fault() is Reason.CHECKSUM_MISMATCH
+@given(st.binary(min_size=1, max_size=120), st.integers(1, 30), st.integers(0, 2**32))
+def test_the_digests_take_the_parts_in_their_order_whenever_they_come(body: bytes, part_bytes: int, seed: int) -> None:
+    """Parts begin, grow, end and are stored in any order; memory comes back once for each, and none before its turn."""
+    chance = random.Random(seed)
+    cargo = loaded(digests_of(body), len(body))
+    bytes_of = {at // part_bytes + 1: body[at : at + part_bytes] for at in range(0, len(body), part_bytes)}
+    left, sealed, stored, freed = dict(bytes_of), set[int](), set[int](), 0
+    while len(stored) < len(bytes_of):
+        unfinished, unstored = sorted(bytes_of.keys() - sealed), sorted(sealed - stored)
+        if unfinished and not (unstored and chance.random() < 0.3):
+            number = chance.choice(unfinished)
+            if number not in cargo.parts:
+                cargo.hold(number, part_bytes)
+            part = cargo.begin_part(number, part_bytes, to_its_end=True)
+            size = chance.randint(0, len(left[number]))
+            part.feed(left[number][:size])
+            left[number] = left[number][size:]
+            if not left[number]:
+                cargo.end_part(part, streamed=False)
+                sealed.add(number)
+        else:
+            number = chance.choice(unstored)
+            assert cargo.parts[number].data == bytes_of[number], "it is held until it is stored, whoever has seen it"
+            cargo.stow_part(number, f"e{number}")
+            stored.add(number)
+        turn = next(number for number in range(1, len(bytes_of) + 2) if number not in sealed)
+        freed += cargo.freed_bytes
+        cargo.freed_bytes = 0
+        assert freed == part_bytes * sum(number < turn for number in stored)
+        assert cargo.stored_bytes == sum(len(bytes_of[number]) for number in stored)
+    assert cargo.whole
+    assert cargo.fault() is None
+    assert cargo.sha256 == hashlib.sha256(body).hexdigest()
+    assert cargo.crc64nvme == crc64nvme(body)
+    assert all(part.data == b"" for part in cargo.parts.values())
+    cargo.forget_parts()
+    assert cargo.freed_bytes == 0, "all of it was given back already"
 
 
-def test_one_wrong_digest_among_right_ones_is_enough() -> None:
-    cargo = loaded((("content-md5", b64(MD5)), ("digest", f"sha-256={b64(bytes(32))}")))
-    read_parts(cargo, [BODY], 100)
+def test_what_the_stream_had_no_room_for_waits_while_other_parts_come_by_themselves() -> None:
+    cargo = loaded(length=12)
+    first = cargo.begin_part(1, 4)
+    first.feed(b"abcdef")
+    cargo.end_part(first)
+    third = cargo.begin_part(3, 4, to_its_end=True)
+    third.feed(b"ijkl")
+    cargo.end_part(third, streamed=False)
+    assert cargo.streams(2)
+    second = cargo.begin_part(2, 4)
+    assert second.size == 2
+    second.feed(b"ghijkl")
+    cargo.end_part(second)
+    assert [cargo.parts[number].data for number in (1, 2, 3)] == [b"abcd", b"efgh", b"ijkl"]
+    assert cargo.sha256 == hashlib.sha256(b"abcdefghijkl").hexdigest()
+    assert cargo.stream_is_overtaken
+
+
+def test_a_part_that_was_begun_by_itself_is_never_gone_on_with_out_of_the_stream() -> None:
+    cargo = loaded(length=12)
+    assert (cargo.streams(1), cargo.streams(2), cargo.stream_is_overtaken) == (True, False, False)
+    cargo.begin_part(2, 4, to_its_end=True).feed(b"ef")
+    first = cargo.begin_part(1, 4)
+    cargo.streaming = True
+    assert not cargo.stream_is_overtaken, "it is being read"
+    first.feed(b"abcd")
+    cargo.streaming = False
+    cargo.end_part(first)
+    assert not cargo.streams(2)
+    assert cargo.stream_is_overtaken
+
+
+def test_the_end_of_what_is_read_to_its_end_is_seen() -> None:
+    cargo = loaded()
+    part = cargo.begin_part(1, 3, to_its_end=True)
+    assert not part.feed(b"abc")
+    assert part.feed(b"de")
+    assert (part.size, part.rest) == (4, b"e")
+
+
+def test_parts_that_will_not_be_sent_give_their_memory_back() -> None:
+    cargo = loaded(length=20)
+    for number in (1, 2, 3):
+        cargo.hold(number, 5)
+        cargo.begin_part(number, 5)
+    cargo.forget_part(2)
+    assert (cargo.freed_bytes, list(cargo.parts)) == (5, [1, 3])
+    cargo.hold(4, 5)
+    assert cargo.beginnings == 0
+    cargo.forget_parts()
+    assert (cargo.freed_bytes, cargo.parts, cargo.beginnings) == (20, {}, 1)
+
+
+def test_of_an_empty_end_nothing_is_held() -> None:
+    cargo = loaded()
+    for number, body in ((1, b"abc"), (2, b"")):
+        cargo.hold(number, 3)
+        part = cargo.begin_part(number, 3)
+        part.feed(body)
+        cargo.end_part(part)
+    assert (cargo.freed_bytes, list(cargo.parts)) == (3, [1])
+
+
+def receipt_of(number: int, body: bytes) -> PartReceipt:
+    return PartReceipt(number, f"e{number}", len(body), crc64nvme(body))
+
+
+@given(st.binary(min_size=1, max_size=60), st.integers(1, 20), st.sets(st.integers(1, 60)))
+def test_adopted_parts_and_own_ones_make_the_whole(body: bytes, part_bytes: int, adopted: set[int]) -> None:
+    bytes_of = {at // part_bytes + 1: body[at : at + part_bytes] for at in range(0, len(body), part_bytes)}
+    taken = [receipt_of(number, part) for number, part in bytes_of.items() if number in adopted]
+    cargo = loaded((("x-amz-checksum-crc64nvme", crc64nvme(body)),), len(body))
+    assert cargo.combinable
+    cargo.adopt(taken)
+    assert cargo.adopted_bytes == cargo.total_bytes == cargo.stored_bytes == sum(part.size for part in taken)
+    for number, data in bytes_of.items():
+        if number not in cargo.receipts:
+            cargo.hold(number, part_bytes)
+            part = cargo.begin_part(number, part_bytes)
+            part.feed(data)
+            cargo.end_part(part)
+    assert cargo.whole
+    assert cargo.fault() is None
+    assert cargo.sha256 == ("" if taken else hashlib.sha256(body).hexdigest())
+    for number in cargo.parts:
+        cargo.stow_part(number, f"e{number}")
+    assert cargo.freed_bytes == part_bytes * (len(bytes_of) - len(taken)), "no digest makes it wait"
+    assert cargo.crc64nvme == crc64nvme(body)
+    told = {"bytes_done": str(len(body)), "bytes_total": str(len(body))}
+    assert dict(cargo.progress()) == (told | {"bytes_adopted": str(cargo.adopted_bytes)} if taken else told)
+
+
+def test_the_origins_checksum_is_held_against_adopted_parts_too() -> None:
+    cargo = loaded((("x-amz-checksum-crc64nvme", crc64nvme(b"abcdef")),), 6)
+    cargo.adopt([receipt_of(1, b"abX"), receipt_of(2, b"def")])
     assert cargo.fault() is Reason.CHECKSUM_MISMATCH
+    cargo.adopt(())
+    assert (cargo.receipts, cargo.total_bytes, cargo.adopted_bytes) == ({}, 0, 0)
+    assert cargo.sha256
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("content-md5", ""),
-        ("content-md5", MD5.hex()),
-        ("content-md5", "not base64!"),
-        ("content-md5", b64(SHA256)),
-        ("content-md5", "\u00e9\udc80"),
-        ("repr-digest", "sha-256"),
-        ("repr-digest", "sha-256=:" + SHA256.hex() + ":"),
-        ("repr-digest", f"sha-257=:{b64(SHA256)}:"),
-        ("repr-digest", "=,==,,=:"),
-        ("digest", f"crc32c={int.from_bytes(base64.b64decode(crc32c(BODY))):08x}"),
-        ("digest", "adler32=03da0195,type=AAAA"),
-        ("x-goog-hash", "crc32c"),
-        ("x-amz-checksum-sha256", f"{b64(SHA256)}-3"),
-        ("x-amz-checksum-crc32c", f"{crc32c(BODY)}-2"),
-        ("x-amz-checksum-crc32", "AAAAAA=="),
-        ("x-amz-checksum-type", "COMPOSITE"),
-        ("x-amz-checksum-", b64(MD5)),
-        ("etag", f'"{MD5.hex()}"'),
-        ("content-md5x", b64(MD5)),
-    ],
-)
-def test_what_cannot_be_read_is_no_digest(name: str, value: str) -> None:
-    assert promised_digests(((name, value),)) == ()
+def test_digests_that_do_not_come_of_the_parts_own_need_all_bytes() -> None:
+    assert loaded().combinable
+    assert not loaded(digests_of(b"x")).combinable
+    both = (("x-amz-checksum-crc64nvme", crc64nvme(b"x")), *digests_of(b"x"))
+    assert not loaded(both).combinable
+    assert loaded((("digest", "adler32=03da0195"),)).combinable, "what is never compared hinders nothing"
 
 
-@pytest.mark.parametrize(
-    ("coding", "stored", "told"),
-    [
-        (None, None, True),
-        (None, "identity", True),
-        ("gzip", "gzip", True),
-        ("GZIP ", "gzip", True),
-        ("gzip", None, True),
-        (None, "gzip", False),
-        ("identity", "gzip", False),
-    ],
-)
-def test_a_digest_of_what_the_origin_decodes_on_its_way_out_is_none(
-    coding: str | None, stored: str | None, told: bool
-) -> None:
-    given_headers = [("x-goog-hash", f"md5={b64(MD5)}")]
-    if coding is not None:
-        given_headers.append(("content-encoding", coding))
-    if stored is not None:
-        given_headers.append(("x-goog-stored-content-encoding", stored))
-    assert bool(promised_digests(tuple(given_headers))) is told
-
-
-@given(st.lists(st.tuples(st.sampled_from(["content-md5", "digest", "x-goog-hash", "x-amz-checksum-md5"]), st.text())))
-def test_no_header_does_any_harm(headers: list[tuple[str, str]]) -> None:
-    for name, digest in promised_digests(tuple(headers)):
-        assert len(digest) in (4, 8, 16, 20, 32, 64), name
+def test_what_the_store_copies_has_the_checksum_that_its_origin_gives() -> None:
+    for headers, crc in (((), ""), ((("x-amz-checksum-crc64nvme", crc64nvme(BODY)),), crc64nvme(BODY))):
+        whole = loaded(headers, len(BODY))
+        whole.assume_whole()
+        in_parts = loaded(headers, len(BODY))
+        for number, body in ((2, BODY[5:]), (1, BODY[:5])):
+            in_parts.note_copied(PartReceipt(number, f"e{number}", len(body)))
+        for cargo in (whole, in_parts):
+            assert (cargo.total_bytes, cargo.stored_bytes, cargo.crc64nvme) == (len(BODY), len(BODY), crc)
+    unknown = loaded()
+    unknown.assume_whole()
+    assert unknown.total_bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -253,58 +340,3 @@ def test_the_length_that_the_origin_said_is_kept_to(length: int | None, fault: R
     cargo = loaded(length=length)
     read_parts(cargo, [BODY], 5)
     assert cargo.fault() is fault
-
-
-def test_what_is_kept_with_a_copy() -> None:
-    headers = (
-        ("content-type", " text/x; charset=utf-8 "),
-        ("content-encoding", "gzip"),
-        ("content-disposition", 'attachment; filename="a b"'),
-        ("content-language", "de"),
-        ("cache-control", "private"),
-    )
-    kept = attributes_of(loaded(headers, 8, etag='"e"'), "copy", NOW)
-    assert (kept.content_type, kept.content_encoding) == ("text/x; charset=utf-8", "gzip")
-    assert (kept.content_disposition, kept.content_language) == ('attachment; filename="a b"', "de")
-    assert kept.tags == ()
-    assert kept.metadata == (
-        ("url-sha256", keys.url_sha256(URL)),
-        ("copy-id", "copy"),
-        ("stored-at", "2026-02-03T04:05:06Z"),
-        ("upstream-length", "8"),
-        ("upstream-etag", '"e"'),
-        ("url", URL),
-    )
-
-
-def test_what_is_kept_of_an_origin_that_says_nothing() -> None:
-    kept = attributes_of(loaded(), "copy", NOW)
-    assert (kept.content_type, kept.content_encoding, kept.content_disposition) == ("application/octet-stream", "", "")
-    assert [name for name, _ in kept.metadata] == ["url-sha256", "copy-id", "stored-at", "url"]
-    assert attributes_of(loaded((("content-encoding", "Identity"),)), "copy", NOW).content_encoding == ""
-
-
-@pytest.mark.parametrize("query", ["?", "?token=secret"])
-def test_a_url_with_a_query_is_never_stored(query: str) -> None:
-    kept = attributes_of(loaded(url=URL + query), "copy", NOW)
-    assert "url" not in dict(kept.metadata)
-    assert "secret" not in str(kept)
-
-
-@given(
-    st.tuples(st.text(max_size=3_000), st.text(max_size=3_000), st.text(max_size=3_000)),
-    st.text(alphabet=st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=3_000),
-    st.text(max_size=3_000) | st.text(alphabet="x", min_size=800, max_size=1_200),
-)
-def test_what_is_kept_is_bounded_and_printable(texts: tuple[str, str, str], path: str, etag: str) -> None:
-    names = ("content-type", "content-encoding", "content-disposition")
-    cargo = loaded(tuple(zip(names, texts, strict=True)), 10**15, "https://a.example/" + path, etag)
-    kept = attributes_of(cargo, "c" * 64, NOW)
-    assert sum(len(name) + len(value) for name, value in kept.metadata) <= MAX_METADATA_BYTES
-    values = [value for _, value in kept.metadata]
-    for value in (*values, kept.content_type, kept.content_encoding, kept.content_disposition, kept.content_language):
-        assert value.isascii()
-        assert value.isprintable()
-        assert len(value) <= 1_024
-    assert all(values)
-    assert kept.content_type

@@ -11,9 +11,9 @@ from cloud_mirror.actions import (
     AbortUpload,
     Acknowledge,
     Acquire,
-    CloseOrigin,
     CompleteUpload,
     CopyAction,
+    CopyObject,
     CreateUpload,
     DeferJob,
     DeleteCopy,
@@ -22,13 +22,13 @@ from cloud_mirror.actions import (
     DropServed,
     FetchPart,
     KeepLease,
-    OpenOrigin,
     ProbeCopy,
     PutCopy,
     ReadEntry,
     ReadEpoch,
     ReturnJob,
     Slot,
+    TagCopy,
     UploadPart,
     VerifyCopy,
     WriteEntry,
@@ -39,19 +39,15 @@ from cloud_mirror.events import (
     CopyDiffers,
     CopyEvent,
     CopyNotFound,
+    CopyTagged,
     CopyVerified,
     CopyWritten,
     EntryRead,
     EntryWritten,
     EpochRead,
-    FetchFailed,
     FoundCopy,
     JobSettled,
     LeaseAcquired,
-    OriginClosed,
-    OriginDeclined,
-    OriginOpened,
-    PartFetched,
     PartUploaded,
     ProbeFailed,
     StoreFailed,
@@ -59,25 +55,26 @@ from cloud_mirror.events import (
 )
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.calls import (
-    BodyOpened,
-    BodyRead,
     Call,
+    Done,
     FailureKind,
     GetMonotonicTime,
     GetSigningMaterial,
     HttpExchange,
     HttpReply,
     HttpRequest,
-    ReadBody,
+    ReleaseMemory,
     Reply,
     TransportFailure,
 )
 from cloud_mirror.wire.cargo import Cargo, Lease
 from cloud_mirror.wire.checksums import combine_parts, crc64nvme
 from cloud_mirror.wire.procedures.copy import perform
+from cloud_mirror.wire.storage import PartReceipt
+from tests.wire.carrying import RANGED, Origin, begun, carrying, drive_one, opened, run
 from tests.wire.driving import drive
 from tests.wire.exchange import KEYS, reply
-from tests.wire.pools import BROKEN, SERVICES, URL, Script, error, head, missing, scripted, written
+from tests.wire.pools import BROKEN, SERVICES, URL, Script, completed, error, head, missing, scripted, sent, written
 
 KEY = keys.object_key(URL, "e1")
 COPYING = Draft(Entry(Status.PENDING, "w", URL, holder=Holder.COPYING), 60.0)
@@ -85,49 +82,6 @@ STORED = reply(200, etag='"e"')
 DENIED = error(403, "AccessDenied")
 SILENT = TransportFailure(FailureKind.TIMEOUT, "silence")
 NO_KEYS = TransportFailure(FailureKind.CREDENTIALS, "none were found")
-
-
-class Origin(Script):
-    """Feeds pieces to whoever reads the body; None is a reading that fails."""
-
-    def __init__(self, *replies: Reply, pieces: list[bytes | None] | None = None) -> None:
-        super().__init__(*replies)
-        self.pieces = pieces or []
-
-    def perform(self, call: Call) -> Reply:
-        if not isinstance(call, ReadBody):
-            return super().perform(call)
-        assert (call.body, call.idle_timeout_s) == (9, 10.0)
-        while self.pieces:
-            piece = self.pieces.pop(0)
-            if piece is None:
-                return BROKEN
-            if call.collector.feed(piece):
-                return BodyRead(ended=False)
-        return BodyRead(ended=True)
-
-
-def opened(length: int | None = None, *headers: tuple[str, str]) -> BodyOpened:
-    given = (("content-length", str(length)),) if length is not None else ()
-    return BodyOpened(9, 200, (*given, *headers), delimited=True)
-
-
-def run(script: Script, cargo: Cargo, action: CopyAction) -> CopyEvent:
-    return script.run(perform(SERVICES, cargo, action))
-
-
-def carrying(*pieces: bytes | None, part_bytes: int = 5, length: int | None = None, parts: int = 0) -> Cargo:
-    """A copy whose parts have been fetched, all of them or as many as said."""
-    cargo = Cargo(URL, "receipt")
-    origin = Origin(opened(length), pieces=list(pieces))
-    run(origin, cargo, OpenOrigin())
-    number, ended = 0, False
-    while not ended and (not parts or number < parts):
-        number += 1
-        event = run(origin, cargo, FetchPart(number, part_bytes))
-        assert isinstance(event, PartFetched)
-        ended = event.ended
-    return cargo
 
 
 def test_what_the_machine_shares_with_others() -> None:
@@ -146,6 +100,8 @@ def test_what_the_machine_shares_with_others() -> None:
         (ReturnJob("e1", 3.0), [reply(200, '{"MessageId": "m"}'), reply(200, "{}")], JobSettled, "SendMessage"),
         (AbortUpload("e1", "u"), [reply(204)], CleanedUp, f"DELETE /bucket/{KEY}?uploadId=u"),
         (AbortUpload("e1", "u"), [DENIED], CleanedUp, f"DELETE /bucket/{KEY}?uploadId=u"),
+        (TagCopy("e1", "ab"), [reply(200)], CopyTagged, f"PUT /bucket/{KEY}?tagging"),
+        (TagCopy("e1", "ab"), [DENIED], CopyTagged, f"PUT /bucket/{KEY}?tagging"),
     ]
     for action, replies, event, said in expected:
         script = Script(*replies)
@@ -163,86 +119,6 @@ def test_the_cargo_holds_when_its_lease_was_asked_for_and_whether_its_job_is_don
     assert cargo.acknowledged
 
 
-def test_opening_and_closing_the_origin() -> None:
-    cargo = Cargo(URL, "receipt")
-    assert run(Script(), cargo, CloseOrigin()) == OriginClosed()
-    script = Script(BodyOpened(3, 404, ()))
-    assert isinstance(run(script, cargo, OpenOrigin()), OriginDeclined)
-    assert cargo.body is None
-    assert run(Script(opened(7, ("etag", '"e"'))), cargo, OpenOrigin()) == OriginOpened(7, '"e"', delimited=True)
-    assert (cargo.open_body, cargo.length, cargo.etag) == (9, 7, '"e"')
-    script = Script()
-    assert run(script, cargo, CloseOrigin()) == OriginClosed()
-    assert script.said == ["close 9"]
-
-
-@pytest.mark.parametrize(
-    ("pieces", "events"),
-    [
-        ([], [(1, 0, 0, True)]),
-        ([b"ab"], [(1, 2, 2, True)]),
-        ([b"abcde"], [(1, 5, 5, False), (2, 0, 5, True)]),
-        ([b"abcdefg"], [(1, 5, 5, False), (2, 2, 7, True)]),
-        ([b"abcdefghijk"], [(1, 5, 5, False), (2, 5, 10, False), (3, 1, 11, True)]),
-        ([b"abc", b"defghij"], [(1, 5, 5, False), (2, 5, 10, False), (3, 0, 10, True)]),
-        ([b"abcdefgh", b"ijklm"], [(1, 5, 5, False), (2, 5, 10, False), (3, 3, 13, True)]),
-    ],
-)
-def test_parts_are_fetched(pieces: list[bytes | None], events: list[tuple[int, int, int, bool]]) -> None:
-    cargo = Cargo(URL, "receipt")
-    origin = Origin(opened(), pieces=pieces)
-    run(origin, cargo, OpenOrigin())
-    for number, size, total, ended in events:
-        fetched = run(origin, cargo, FetchPart(number, 5))
-        assert isinstance(fetched, PartFetched)
-        assert (fetched.number, fetched.size, fetched.total_bytes, fetched.ended) == (number, size, total, ended)
-        assert (fetched.fault, bool(fetched.sha256)) == (None, ended)
-    assert len(cargo.parts) == sum(1 for number, size, *_ in events if size or number == 1)
-
-
-def test_a_whole_body_is_judged_and_no_part_of_it() -> None:
-    cargo = Cargo(URL, "receipt")
-    origin = Origin(opened(9), pieces=[b"abcdefg"])
-    run(origin, cargo, OpenOrigin())
-    first, second = run(origin, cargo, FetchPart(1, 5)), run(origin, cargo, FetchPart(2, 5))
-    assert isinstance(first, PartFetched)
-    assert isinstance(second, PartFetched)
-    assert (first.fault, second.fault) == (None, Reason.LENGTH_MISMATCH)
-
-
-@pytest.mark.parametrize(
-    ("failure", "reason"),
-    [
-        (BROKEN, Reason.ORIGIN_BROKE_OFF),
-        (SILENT, Reason.ORIGIN_TIMEOUT),
-        (TransportFailure(FailureKind.MALFORMED, "chunk"), Reason.ORIGIN_BROKE_OFF),
-    ],
-)
-def test_a_body_that_breaks_off(failure: TransportFailure, reason: Reason) -> None:
-    cargo = carrying(b"abcde", b"fg", parts=1)
-    event = run(Script(failure), cargo, FetchPart(2, 5))
-    assert event == FetchFailed(reason, f"{failure.kind.value} after 5 bytes: {failure.detail}")
-    assert list(cargo.parts) == [1]
-
-
-def test_an_object_of_exactly_one_part_is_whole_with_it() -> None:
-    origin = Origin(opened(5), pieces=[b"abcde"])
-    cargo = Cargo(URL, "receipt")
-    run(origin, cargo, OpenOrigin())
-    digest = hashlib.sha256(b"abcde").hexdigest()
-    assert run(origin, cargo, FetchPart(1, 5)) == PartFetched(1, 5, 5, ended=True, sha256=digest)
-
-
-def test_more_than_was_promised_is_not_whole() -> None:
-    origin = Origin(opened(5), pieces=[b"abcdef"])
-    cargo = Cargo(URL, "receipt")
-    run(origin, cargo, OpenOrigin())
-    assert run(origin, cargo, FetchPart(1, 5)) == PartFetched(1, 5, 5, ended=False)
-    last = run(origin, cargo, FetchPart(2, 5))
-    assert isinstance(last, PartFetched)
-    assert last.fault is Reason.LENGTH_MISMATCH
-
-
 def test_a_small_object_is_put_whole() -> None:
     cargo = carrying(b"abc", length=3)
     script = Script(STORED)
@@ -251,21 +127,30 @@ def test_a_small_object_is_put_whole() -> None:
     [put] = script.calls
     assert isinstance(put, HttpExchange)
     assert put.timeout_s == 60.0
-    headers = {name.lower(): value for name, value in put.request.headers}
-    assert bytes(put.request.body) == b"abc"
+    headers, body = sent(script)
+    assert body == b"abc"
     assert headers["x-amz-checksum-crc64nvme"] == crc64nvme(b"abc")
     assert headers["x-amz-meta-copy-id"] == "copy-1"
     assert headers["x-amz-meta-stored-at"] == "2026-02-03T04:05:06Z"
+    assert headers["x-amz-tagging"] == f"sha256={hashlib.sha256(b'abc').hexdigest()}"
     assert cargo.parts[1].data == b""
+    assert script.memory == [ReleaseMemory("receipt", 5)]
+
+
+def test_a_put_that_may_not_be_tagged_goes_without() -> None:
+    script = Script(DENIED, STORED)
+    assert run(script, carrying(b"abc"), PutCopy("e1", "copy-1")) == CopyWritten()
+    (tagged, body), (untagged, again) = (sent(script, at) for at in (0, 1))
+    assert {*tagged} - {*untagged} == {"x-amz-tagging"}
+    assert body == again == b"abc"
 
 
 @pytest.mark.parametrize(
     ("replies", "settled"),
     [
-        ([DENIED], True),
+        ([DENIED, DENIED], True),
         ([error(400, "BadDigest")], True),
         ([BROKEN] * 4, False),
-        ([SILENT, DENIED], False),
         ([error(503, "SlowDown")] * 4, False),
     ],
 )
@@ -275,7 +160,7 @@ def test_a_put_that_fails(replies: list[Reply], settled: bool) -> None:
     assert (failed.settled, failed.part) == (settled, 0)
 
 
-@pytest.mark.parametrize("action", [PutCopy("e1", "copy-1"), CreateUpload("e1", "copy-1")])
+@pytest.mark.parametrize("action", [PutCopy("e1", "copy-1"), CreateUpload("e1", "copy-1"), CopyObject("e1", "copy-1")])
 def test_without_credentials_nothing_is_written(action: CopyAction) -> None:
     sent: list[Call] = []
 
@@ -288,47 +173,74 @@ def test_without_credentials_nothing_is_written(action: CopyAction) -> None:
     assert sent == [GetSigningMaterial()]
 
 
+CREATED = reply(200, "<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>")
+
+
 def test_an_upload_is_created() -> None:
-    created = reply(200, "<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>")
-    script = Script(created)
-    assert run(script, carrying(b"abc"), CreateUpload("e1", "copy-1")) == UploadCreated("u1")
+    script = Script(CREATED)
+    cargo = carrying(b"abc")
+    assert run(script, cargo, CreateUpload("e1", "copy-1")) == UploadCreated("u1")
     assert script.said == [f"POST /bucket/{KEY}?uploads"]
-    failed = run(Script(DENIED), carrying(b"abc"), CreateUpload("e1", "copy-1"))
-    assert isinstance(failed, StoreFailed)
-    assert failed.settled
+    assert not cargo.noted
+    for action in (CreateUpload("e1", "copy-1"), CreateUpload("e1", "copy-1", 5)):
+        failed = run(Script(DENIED), carrying(b"abc"), action)
+        assert isinstance(failed, StoreFailed)
+        assert failed.settled
 
 
 def test_a_part_is_sent_forgotten_and_said() -> None:
     cargo = carrying(b"abcdefg", length=7)
-    cargo.lease = Lease(Slot.RENEWAL, "w", 60.0)
     script = Script(STORED, scripted())
     assert run(script, cargo, UploadPart("e1", "u1", 2)) == PartUploaded(2)
     assert script.said == [f"PUT /bucket/{KEY}?uploadId=u1&partNumber=2", "touch renewal if held w"]
     assert written(script.calls[1]) == {"bytes_done": "2", "bytes_total": "7", "life_ms": "60000"}
-    put = script.calls[0]
-    assert isinstance(put, HttpExchange)
-    assert bytes(put.request.body) == b"fg"
-    assert dict(put.request.headers)["x-amz-checksum-crc64nvme"] == crc64nvme(b"fg")
-    assert (cargo.parts[2].data, cargo.parts[2].etag, cargo.parts[2].size) == (b"", '"e"', 2)
+    headers, body = sent(script)
+    assert body == b"fg"
+    assert headers["x-amz-checksum-crc64nvme"] == crc64nvme(b"fg")
+    assert cargo.parts[2].data == b""
+    assert cargo.receipts == {2: PartReceipt(2, '"e"', 2, crc64nvme(b"fg"))}
     script = Script(STORED, BROKEN)
+    script.now_s += 1.0
     assert run(script, cargo, UploadPart("e1", "u1", 1)) == PartUploaded(1), "progress is only said"
+
+
+def test_progress_is_said_no_more_than_once_a_second() -> None:
+    cargo = carrying(*[b"abcde"] * 5, length=25)
+    said: list[str] = []
+    for number, at_s in enumerate((100.0, 100.5, 100.9, 101.0, 101.9), 1):
+        script = Script(STORED, *[scripted()] * (at_s in (100.0, 101.0)))
+        script.now_s = at_s
+        run(script, cargo, UploadPart("e1", "u1", number))
+        said += [written(call)["bytes_done"] for call in script.calls[1:]]
+    assert said == ["5", "20"]
+
+
+def test_how_much_was_taken_over_is_said_too() -> None:
+    origin = Origin(opened(10, *RANGED), STORED, scripted(), pieces=[b"abcde"])
+    cargo = begun(origin)
+    cargo.adopt([PartReceipt(2, "e2", 5, crc64nvme(b"fghij"))])
+    drive_one(origin, cargo, FetchPart(1, 5, 0))
+    run(origin, cargo, UploadPart("e1", "u1", 1))
+    told = {"bytes_done": "10", "bytes_adopted": "5", "bytes_total": "10"}
+    assert written(origin.calls[-1]) == {**told, "life_ms": "60000"}
 
 
 def test_nobody_holds_a_part_while_its_progress_is_being_said() -> None:
     cargo = carrying(b"a marked part", part_bytes=100)
-    cargo.lease = Lease(Slot.ENTRY, "w", 60.0)
     sending = perform(SERVICES, cargo, UploadPart("e1", "u1", 1))
     assert next(sending) == GetSigningMaterial()
     assert isinstance(sending.send(KEYS), HttpExchange)
-    assert sending.send(STORED) == GetMonotonicTime()
+    assert sending.send(STORED) == ReleaseMemory("receipt", 100)
+    assert sending.send(Done()) == GetMonotonicTime()
     gc.collect()
     requests = [each for each in gc.get_objects() if isinstance(each, HttpRequest)]
     assert [request for request in requests if bytes(request.body) == b"a marked part"] == []
 
 
 def test_a_part_without_a_lease_says_nothing() -> None:
-    script = Script(STORED)
-    assert run(script, carrying(b"abcdefg"), UploadPart("e1", "u1", 1)) == PartUploaded(1)
+    cargo = carrying(b"abcdefg")
+    cargo.lease = None
+    assert run(Script(STORED), cargo, UploadPart("e1", "u1", 1)) == PartUploaded(1)
 
 
 def test_a_part_that_cannot_be_sent() -> None:
@@ -341,13 +253,10 @@ def test_a_part_that_cannot_be_sent() -> None:
 
 def stored_parts() -> Cargo:
     cargo = carrying(b"abcdefghij", part_bytes=5)
+    cargo.lease = None
     for number in (2, 1):
         run(Script(reply(200, etag=f'"e{number}"')), cargo, UploadPart("e1", "u1", number))
     return cargo
-
-
-def completed(body: str = "") -> HttpReply:
-    return reply(200, body or "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>")
 
 
 def test_an_upload_is_completed_with_size_and_checksum_of_the_whole() -> None:
@@ -367,7 +276,7 @@ def test_an_upload_is_completed_with_size_and_checksum_of_the_whole() -> None:
 @pytest.mark.parametrize(
     ("replies", "settled"),
     [
-        ([error(404, "NoSuchUpload")], True),
+        ([error(404, "NoSuchUpload")], False),
         ([error(400, "InvalidPart")], True),
         ([BROKEN, error(404, "NoSuchUpload")], False),
         ([SILENT, error(400, "InvalidPart")], False),
@@ -379,6 +288,20 @@ def test_an_upload_that_may_have_been_completed_is_not_settled(replies: list[Rep
     failed = run(Script(*replies), stored_parts(), CompleteUpload("e1", "u1"))
     assert isinstance(failed, StoreFailed)
     assert failed.settled is settled
+
+
+def test_what_was_told_of_an_upload_is_taken_back_with_its_end() -> None:
+    for action, replies in ((CompleteUpload("e1", "u1"), [completed()]), (AbortUpload("e1", "u1"), [reply(204)])):
+        cargo = stored_parts()
+        cargo.noted, cargo.lease = True, Lease(Slot.ENTRY, "w", 60.0)
+        script = Script(*replies, scripted())
+        run(script, cargo, action)
+        assert script.said[1:] == ["drop note if held w"]
+        assert not cargo.noted
+    cargo = stored_parts()
+    cargo.noted = True
+    run(Script(error(400, "InvalidPart")), cargo, CompleteUpload("e1", "u1"))
+    assert cargo.noted, "the upload is still there"
 
 
 VERIFY = VerifyCopy("e1", "copy-1")

@@ -214,6 +214,7 @@ class Cargo:
             if number == self.next_streamed and self._rest:
                 rest, self._rest = self._rest, b""
                 part.feed(rest)
+        part.at_most_bytes = at_most_bytes + to_its_end
         return part
 
     def end_part(self, part: Part, *, streamed: bool = True) -> None:
@@ -240,8 +241,8 @@ class Cargo:
 
     @property
     def whole(self) -> bool:
-        """Whether all that was promised is here, to the byte."""
-        return self.total_bytes == self.length
+        """Whether all that was promised is here, or more than that."""
+        return self.length is not None and self.total_bytes >= self.length
 
     def stow_part(self, number: int, etag: str) -> None:
         """The store has the part: keep what is known of it, and its bytes only until they are digested."""
