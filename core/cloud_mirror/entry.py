@@ -19,6 +19,9 @@ ENTRY_VERSION: Final = "1"
 TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 """What a token, an epoch and a copy id look like: random names, safe in a key and in a header."""
 
+PROGRESS_S: Final = 1.0
+"""How often at most an entry is told how far its copy is."""
+
 
 class Status(enum.Enum):
     """What an entry says; no entry at all says *absent*."""

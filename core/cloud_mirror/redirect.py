@@ -39,7 +39,7 @@ from cloud_mirror.actions import (
     ToOrigin,
     WriteEntry,
 )
-from cloud_mirror.entry import Entry, Holder, Status
+from cloud_mirror.entry import PROGRESS_S, Entry, Holder, Status
 from cloud_mirror.events import (
     CacheFailed,
     ChangeDue,
@@ -227,11 +227,14 @@ def _on_pending(state: State, read: EntryRead, entry: Entry) -> Transition:
 
 
 def _time_left_s(entry: Entry, since_s: float) -> float | None:
-    """How long the copy will still take at the rate it has had so far, where that can be told."""
+    """How long the copy will still take at the rate it has had so far, where that can be told.
+
+    What the entry says of its bytes may be `PROGRESS_S` old: so many seconds are not held against the copy.
+    """
     made = (entry.bytes_done or 0) - (entry.bytes_adopted or 0)
     if entry.bytes_done is None or entry.bytes_total is None or made <= 0:
         return None
-    return since_s * (entry.bytes_total - entry.bytes_done) / made
+    return max(0.0, since_s - PROGRESS_S) * (entry.bytes_total - entry.bytes_done) / made
 
 
 def _on_probe(state: State, event: CopyFound | CopyNotFound | ProbeFailed) -> Transition:

@@ -108,7 +108,7 @@ READS = (
     pending(Holder.ASKING),
     pending(Holder.QUEUED, age_s=2.0),
     pending(Holder.COPYING),
-    pending(Holder.COPYING, age_s=5.0, done=10, total=40),  # 15 s to go
+    pending(Holder.COPYING, age_s=6.0, done=10, total=40),  # 15 s to go
     error(Reason.ORIGIN_NOT_FOUND, 5.0, 404),
     error(Reason.HOP_NOT_ALLOWED, 5.0),
     error(Reason.ORIGIN_TIMEOUT, 15.0),

@@ -145,7 +145,7 @@ ROWS: dict[Row, Script] = {
     ),
     Row.READ_TOO_SLOW: (
         to(join(0, 14.0), ReadEntry()),
-        to(read(pending(Holder.COPYING, 5.0, "o", 10, 40)), say(ToOrigin(Reason.COPY_TOO_SLOW))),
+        to(read(pending(Holder.COPYING, 6.0, "o", 10, 40)), say(ToOrigin(Reason.COPY_TOO_SLOW))),
     ),
     Row.READ_OWN_CLAIM: (*UNKNOWN, to(read(pending(Holder.ASKING, by="t-1")), ProbeCopy())),
     Row.READ_FOR_NOBODY: (*JOINED, to(RequestAbandoned(0)), to(read(None))),
@@ -330,7 +330,7 @@ VARIANTS: dict[str, tuple[State, Script]] = {
     ),
     "a copy that ends before the deadline is waited for": (
         START,
-        (to(join(0, 16.0), ReadEntry()), to(read(pending(Holder.COPYING, 5.0, "o", 10, 40)), WAIT)),
+        (to(join(0, 16.0), ReadEntry()), to(read(pending(Holder.COPYING, 6.0, "o", 10, 40)), WAIT)),
     ),
     "a copy that began this very moment is waited for": (
         START,
@@ -346,7 +346,7 @@ VARIANTS: dict[str, tuple[State, Script]] = {
     ),
     "the policy is to fail: the copy comes too late": (
         replace(START, rules=FAILING),
-        (to(join(0, 1.0), ReadEntry()), to(read(pending(Holder.COPYING, 5.0, "o", 10, 40)), WAIT)),
+        (to(join(0, 1.0), ReadEntry()), to(read(pending(Holder.COPYING, 6.0, "o", 10, 40)), WAIT)),
     ),
     "the policy is to fail: the origin does not answer": (
         replace(START, rules=FAILING),

@@ -161,23 +161,27 @@ VARIANTS: dict[str, Script] = {
         to(join(0, 2.0), ReadEntry()),
         to(read(pending(Holder.COPYING, 0.5, "o", 10, 40)), WAIT),
     ),
+    "what was said of a copy's bytes is a second old, and is held against it no longer than that": (
+        to(join(0, 2.0), ReadEntry()),
+        to(read(pending(Holder.COPYING, 1.0, "o", 1, 1000)), WAIT),
+    ),
     "a copy of which nothing has come is waited for": (
         to(join(0, 1.0), ReadEntry()),
-        to(read(pending(Holder.COPYING, 5.0, "o", 0, 40)), WAIT),
+        to(read(pending(Holder.COPYING, 6.0, "o", 0, 40)), WAIT),
         to(ChangeDue(), ReadEntry()),
-        to(read(pending(Holder.COPYING, 5.0, "o", None, 40)), WAIT),
+        to(read(pending(Holder.COPYING, 6.0, "o", None, 40)), WAIT),
     ),
     "a copy of unknown length is waited for": (
         to(join(0, 1.0), ReadEntry()),
-        to(read(pending(Holder.COPYING, 5.0, "o", 10, None)), WAIT),
+        to(read(pending(Holder.COPYING, 6.0, "o", 10, None)), WAIT),
     ),
     "a copy of which more has come than was announced is waited for": (
         to(join(0, 0.5), ReadEntry()),
-        to(read(pending(Holder.COPYING, 5.0, "o", 50, 40)), WAIT),
+        to(read(pending(Holder.COPYING, 6.0, "o", 50, 40)), WAIT),
     ),
     "a copy that is ready by the deadline is waited for": (
         to(join(0, 15.0), ReadEntry()),
-        to(read(pending(Holder.COPYING, 5.0, "o", 10, 40)), WAIT),
+        to(read(pending(Holder.COPYING, 6.0, "o", 10, 40)), WAIT),
     ),
 }
 

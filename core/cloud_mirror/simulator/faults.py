@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -134,6 +135,9 @@ one where Redis has long for its answer and the lease is short: so what is left 
 twice is not here, for the lease alone decides; nor is a crash, for a copy ends with its process.
 """
 
+HINDERING: Final = frozenset({Scope.REDIS, Scope.STORE, Scope.ORIGIN, Scope.BODY, Scope.TIMED})
+"""Where a fault may keep a copy from its end, or from cleaning up behind itself."""
+
 TIMED: Final = tuple(fault for fault in Fault if fault.scope is Scope.TIMED)
 
 
@@ -165,6 +169,7 @@ class Weather:
     def __init__(self, swarm: Swarm, chance: Chance) -> None:
         self.swarm = swarm
         self.happened: dict[Fault, int] = {}
+        self._struck: Counter[Place | None] = Counter()
         self._upsets: list[tuple[float, float, Place | None]] = []
         self._chance = chance
         self._scopes: dict[Scope, tuple[float, tuple[tuple[Fault, float], ...]]] = {}
@@ -201,9 +206,14 @@ class Weather:
                 return fault
         return here[-1][0]
 
-    def count(self, fault: Fault) -> None:
-        """It really happened."""
+    def count(self, fault: Fault, place: Place | None = None) -> None:
+        """It really happened, to that place's calls or objects (a pool and a URL), or (None) to anybody's."""
         self.happened[fault] = self.happened.get(fault, 0) + 1
+        self._struck[place] += fault.scope in HINDERING
+
+    def struck(self, place: Place) -> int:
+        """How many faults may have hindered a copy of that place so far."""
+        return self._struck[place] + self._struck[None]
 
     def upset(self, fault: Fault, until_s: float, place: Place | None) -> None:
         """What may take a lease struck, and lasts until then: that place's (a pool and a URL), or (None) anybody's."""

@@ -84,7 +84,8 @@ class Inspection:
         """An origin is contacted."""
         self.say(f"{_who(task)} {request.method} {request.url}")
         self.report("allowed-place", invariants.allowed_place(request.scheme, request.host, HOSTS))
-        if task.role is Role.COPY and request.method == "GET":
+        asked = {name for name, _ in request.headers}
+        if task.role is Role.COPY and request.method == "GET" and "Range" not in asked:
             self._look_at_copies(task)
 
     def _look_at_copies(self, task: Task) -> None:
@@ -93,7 +94,7 @@ class Inspection:
         others = {
             id(body.task)
             for body in self._network.bodies.values()
-            if body.whole and body.task is not task and (body.task.pool, body.task.url) == (pool, url)
+            if body.copied and body.task is not task and (body.task.pool, body.task.url) == (pool, url)
         }
         since_s = now_s - policy.worker.lease_s - policy.queue.visibility_timeout_s - policy.worker.max_copy_s
         faults = self._weather.upsets((pool, url), since_s)
@@ -207,6 +208,25 @@ class Inspection:
         version = self.version_of(url, found.body)
         self.report("one-whole-body", invariants.one_whole_body(version, key))
         self.history.put(pool, key, url, Stand(now_s, now_s + self._settings.lifespan_s, version))
+
+    def begun(self) -> tuple[str, ...]:
+        """The URLs, one for each upload that is neither completed nor aborted."""
+        found = []
+        for _, store in self._services.stores.values():
+            for upload in store.uploads:
+                found += [url for url in self.finals if upload.key.startswith(keys.object_prefix(url))]
+        return tuple(found)
+
+    def look_at_uploads(self) -> None:
+        """In the end: is each upload that is still there explained?"""
+        redis = self._services.redis
+        for pool, store in self._services.stores.values():
+            for url in self.finals:
+                noted = redis.fields(keys.upload_key(pool, url)).get("upload_id")
+                left = [each.upload_id for each in store.uploads if each.key.startswith(keys.object_prefix(url))]
+                lost = sum(name != noted for name in left)
+                faults, purges = self._weather.struck((pool, url)), len(self.history.purges.get((pool, url), ()))
+                self.report("uploads-end", invariants.uploads_end(lost, faults, purges))
 
     def version_of(self, url: str, body: bytes) -> int | None:
         """Which version of the origin's a body is; the newest, where several have the same bytes."""

@@ -181,6 +181,16 @@ def jobs_end(messages: Iterable[str], pending: Iterable[str]) -> str:
     return "" if not left else f"left in the end: {', '.join(sorted(left)[:5])}"
 
 
+def uploads_end(lost: int, faults: int, purges: int) -> str:
+    """An upload ends: it is completed, aborted by its worker or by a purge, or left for another worker, who is told of
+    it. One is `lost`, and left to the store's lifecycle rule, only by a fault that hindered a copy of that URL, or by a
+    purge of it, which may come between the upload's beginning and what was said of it.
+    """
+    if lost <= faults + purges:
+        return ""
+    return f"{lost} uploads are left, and nobody knows of them, after {faults} faults and {purges} purges"
+
+
 def one_copy(others: int, faults: int, purges: int, ran_out: bool, needless: bool) -> str:
     """Copies of one URL at once are one; one more for each fault that may take a lease, and for each purge of the URL,
     which takes the lease and whose copy is one of another epoch; and one more where a copy `ran_out` while it was made
@@ -198,17 +208,24 @@ def bounded(calls: int, age_s: float) -> str:
     return "" if calls <= 200 + 40 * age_s else f"a task made {calls} calls in {age_s:.1f} s"
 
 
-def nothing_left(flights: int, keys: int, places: int, memory_bytes: int, permits: int) -> str:
-    """Memory stays bounded: when nobody asks, no flight is left, no request is said to be under way to an origin's host
-    or waits for that, processes that copy nothing hold nothing of their memory budget, and Redis holds at most three
-    keys for a URL: its entry, a renewal's lease, and a note that tells of an upload.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What processes hold in which nothing is under way: of their memory budget, and of permits to ask a host."""
+
+    memory_bytes: int = 0
+    permits: int = 0
+
+
+def nothing_left(flights: int, keys: int, places: int, held: Held) -> str:
+    """Memory stays bounded: when nobody asks, no flight is left, Redis holds at most three keys for a URL, and processes
+    in which nothing is under way have given back all of their memory budget, and every permit to ask a host.
     """
     if flights:
         return f"{flights} flights are left, and nobody waits"
-    if memory_bytes:
-        return f"{memory_bytes} bytes are reserved where nothing is copied"
-    if permits:
-        return f"{permits} requests to origins are said to be under way, or wait"
+    if held.memory_bytes:
+        return f"{held.memory_bytes} bytes are reserved where nothing is copied"
+    if held.permits:
+        return f"{held.permits} requests count as under way where nobody asks"
     return "" if keys <= 3 * places else f"Redis holds {keys} keys for {places} URLs"
 
 

@@ -131,7 +131,7 @@ class Mishaps:
         else:
             happened = self._flaw(fault)
         if happened:
-            world.weather.count(fault)
+            world.weather.count(fault, self._whose)
             world.weather.upset(fault, self._until_s, self._whose)
             world.inspection.say(f"FAULT {fault.value}")
 
@@ -326,9 +326,12 @@ class Mishaps:
         return self._chance.pick(well) if well else None
 
     def _change(self) -> bool:
-        """An object changes, rather one that is being sent: its readers are cut off, or get the old one to its end."""
-        sent = self.world.network.sent
-        url = self._chance.pick(sent or tuple(source.url for source in self.world.settings.sources))
+        """An object changes, rather one that is being sent: its readers are cut off, or get the old one to its end; or one
+        whose upload nobody has completed yet.
+        """
+        all_urls, begun = tuple(source.url for source in self.world.settings.sources), self.world.inspection.begun()
+        candidates = begun if begun and self._chance.happens(0.5) else self.world.network.sent
+        url = self._chance.pick(candidates or all_urls)
         self.world.change(url)
         if self._chance.happens(0.5):
             self.world.network.cut_off(url)

@@ -88,10 +88,13 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    """A body that an origin sends: to whom, of which URL, and how long each reading of it takes at most."""
+    """A body that an origin sends: to whom, of which URL, and how long each reading of it takes at most.
+
+    `copied`: it is an object, or a part of one, that is being copied.
+    """
 
     task: Task
-    whole: bool
+    copied: bool
     reading_s: float
 
 
@@ -155,7 +158,7 @@ class Network:
         if fault is None:
             self.agenda.after(way_s, self._arrive, task, number, call, scope, way_s, None)
             return
-        self._weather.count(fault)
+        self._weather.count(fault, (task.pool, task.url))
         self._weather.upset(fault, now_s, (task.pool, task.url))
         if fault in INSTEAD:
             task.host.after(2 * way_s, task.answer, number, call, INSTEAD[fault]())
@@ -304,7 +307,7 @@ class Network:
             return
         fault = self._weather.strikes(Scope.ORIGIN)
         if fault is not None:
-            self._weather.count(fault)
+            self._weather.count(fault, (task.pool, task.url))
         way_s = chance.between(0.01, 0.2)
         match fault:
             case Fault.ORIGIN_UNREACHABLE:
@@ -324,9 +327,9 @@ class Network:
         if not task.waits(number, call):
             return
         reply = self.services.origin.open(call.request, self.agenda.now_s)
-        whole = call.request.method == "GET" and reply.status == 200 and task.role is Role.COPY
-        self.bodies[reply.body] = _Body(task, whole, reading_s)
-        if whole:
+        copied = call.request.method == "GET" and reply.status in (200, 206) and task.role is Role.COPY
+        self.bodies[reply.body] = _Body(task, copied, reading_s)
+        if copied and reply.status == 200:
             self.body_began(task)
         task.host.after(back_s, task.answer, number, call, reply)
 
@@ -336,7 +339,7 @@ class Network:
         takes_s = self._chance.unit() * (body.reading_s if body else 0.1)
         failure: TransportFailure | None = None
         if fault is not None:
-            self._weather.count(fault)
+            self._weather.count(fault, (task.pool, task.url))
             stalled = fault is Fault.BODY_STALLED
             failure, takes_s = (_TIMEOUT, call.idle_timeout_s) if stalled else (_BROKEN, takes_s)
         self._reading[call.body] = task, number, call
@@ -362,13 +365,13 @@ class Network:
     @property
     def sent(self) -> tuple[str, ...]:
         """The URLs whose objects are being sent to who copies them."""
-        return tuple(body.task.url for body in self.bodies.values() if body.whole)
+        return tuple(body.task.url for body in self.bodies.values() if body.copied)
 
     def settled(self, task: Task) -> None:
         """A copy has its outcome: what may still come by its connection is no part of one."""
         for name, body in self.bodies.items():
             if body.task is task:
-                self.bodies[name] = replace(body, whole=False)
+                self.bodies[name] = replace(body, copied=False)
 
     def cut_off(self, url: str) -> None:
         """The origin ends its connections with whoever copies a URL, or looks whether it is there."""

@@ -114,7 +114,8 @@ def draw_settings(chance: Chance) -> Settings:
             read_timeout_s=chance.pick((2.0, 5.0)),
             max_object_bytes=LARGEST_BYTES,
             allow_close_delimited=allow_close,
-            per_host_connections=chance.split("hosts").pick((1, 2, 64)),
+            per_host_connections=chance.split("connections").pick((1, 2, 4, 64)),
+            per_host_bytes_per_s=chance.split("pace").pick((0, 0, 0, 4_000)),
         ),
         worker=WorkerPolicy(
             concurrency=chance.pick((1, 2, 4)),
@@ -146,22 +147,31 @@ def draw_settings(chance: Chance) -> Settings:
 
 
 def draw_source(chance: Chance, number: int, part_bytes: int, allow_close: bool) -> Source:
-    """A URL, and its object: none, one or some parts long, in whatever framing, with or without digests."""
-    size = chance.pick((0, 1, part_bytes - 1, part_bytes, 3 * part_bytes - 1, 5 * part_bytes, 9 * part_bytes + 1))
+    """A URL, and its object: none, one or some parts long, in whatever framing, with or without digests. Every third
+    one has all that it takes for its copy to be gone on with by another worker.
+    """
+    sizes = (0, 1, part_bytes - 1, part_bytes, 3 * part_bytes - 1, 5 * part_bytes, 9 * part_bytes + 1)
+    lasting = chance.happens(0.35)
+    size = chance.pick(sizes[-3:] if lasting else sizes)
     framing = chance.pick((Framing.LENGTH, Framing.LENGTH, Framing.LENGTH, Framing.CHUNKED, Framing.CLOSE))
     copyable = True
+    if lasting:
+        framing = Framing.LENGTH
     if framing is Framing.CLOSE and not allow_close:
         copyable = False
     if chance.happens(0.04):
         size, copyable = LARGEST_BYTES + 1, False
     body = bytes((number * 31 + index * 7 + index // 251) % 251 for index in range(size))
+    digests = tuple(each for each in Digest if chance.happens(0.3))
+    ranges = lasting or chance.happens(0.8)
     resource = Resource(
         body,
-        strong_etag=chance.happens(0.7),
+        strong_etag=chance.happens(0.7) or lasting,
         framing=framing,
-        digests=tuple(each for each in Digest if chance.happens(0.3)),
+        digests=tuple(each for each in digests if each is Digest.X_AMZ_CHECKSUM or not lasting),
         head_status=chance.pick((None, None, None, 403, 405)),
-        ranges=chance.happens(0.8),
+        ranges=ranges,
+        announces_ranges=ranges != (chance.happens(0.1) and not lasting),
         heeds_if_match=chance.happens(0.7),
         headers=(("content-type", "application/x-simulated"), ("server", "hidden-detail")),
     )

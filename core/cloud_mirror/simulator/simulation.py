@@ -168,10 +168,10 @@ class Simulation:
         places = len(self.settings.sources) * len(world.pools)
         idle = [process for process in world.processes if all(task.role is not Role.COPY for task in process.tasks)]
         memory_bytes = sum(process.host.memory.held_bytes for process in idle)
-        books = [process.host.hosts for process in world.processes]
-        permits = sum(book.under_way + book.waiting for book in books)
-        left = invariants.nothing_left(flights, len(held), places, memory_bytes, permits)
-        inspection.report("nothing-left", left)
+        permits = sum(process.host.hosts.under_way + process.host.hosts.waiting for process in idle)
+        still = invariants.Held(memory_bytes, permits)
+        inspection.report("nothing-left", invariants.nothing_left(flights, len(held), places, still))
+        inspection.look_at_uploads()
 
     def _answers(self) -> dict[str, int]:
         counts: dict[str, int] = {}

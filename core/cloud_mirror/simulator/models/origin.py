@@ -69,8 +69,9 @@ class Resource:
     """What there is under a URL, and how it answers.
 
     `status` other than 200 is all that it says, until `status_until_s`; with `location` it redirects, with
-    `retry_after_s` it asks for time. `head_status`: what HEAD gets where GET works. `ranges`: whether it heeds `Range`
-    and, with a strong ETag, says so. `heeds_if_match`: whether it heeds that too.
+    `retry_after_s` it asks for time. `head_status`: what HEAD gets where GET works. Without `strong_etag` it has a weak
+    one, which is the same for all versions. `ranges`: whether it heeds Range, which no server must (RFC 9110, 14.2);
+    `announces_ranges`: whether it says that it does; `heeds_if_match`: whether it heeds that as well.
     """
 
     body: bytes = field(default=b"", repr=False)
@@ -86,6 +87,7 @@ class Resource:
     location: str = ""
     head_status: int | None = None
     ranges: bool = True
+    announces_ranges: bool = True
     heeds_if_match: bool = True
     headers: Headers = ()
 
@@ -193,13 +195,12 @@ class OriginModel:
         if request.method == "HEAD" and resource.head_status is not None:
             return self._answer(request, resource.head_status)
         asked = {name.lower(): value for name, value in request.headers}
-        etag = dict(_validators(resource)).get("etag", "")
-        if resource.heeds_if_match and asked.get("if-match", etag) != etag:
+        wanted = asked.get("if-match")  # to be compared strongly (RFC 9110, 13.1.1), and before Range (13.2.2)
+        if resource.heeds_if_match and wanted is not None and (wanted != _etag(resource) or not resource.strong_etag):
             return self._answer(request, 412)
-        if resource.ranges and "range" in asked:
+        if resource.ranges and "range" in asked and request.method == "GET":  # of HEAD it has no meaning (14.2)
             return self._range(request, url, resource, asked["range"])
-        units = (("accept-ranges", "bytes"),) if resource.ranges else ()
-        headers = (*_length(resource), *_validators(resource), *units, *resource.headers)
+        headers = (*_length(resource), *_about(resource), *_digests(resource))
         if request.method == "HEAD":
             return self._opened_with(request, 200, headers, _Stream(b"", _ENDED))
         return self._opened_with(request, 200, headers, self._stream(url, resource))
@@ -228,7 +229,9 @@ class OriginModel:
         return self._opened_with(request, status, (("content-length", "0"), *headers), _Stream(b"", _ENDED))
 
     def _range(self, request: HttpRequest, url: str, resource: Resource, asked: str) -> BodyOpened:
-        """A part of what the whole would be, its end and its flaws included."""
+        """A part of what the whole would be, its end and its flaws included (RFC 9110, 15.3.7). Digests of the whole are
+        left out, as Content-MD5 would be the part's.
+        """
         first, last = (int(number) for number in asked.removeprefix("bytes=").split("-"))
         size = len(resource.body) + resource.flaw.length_off
         if first >= size:
@@ -237,7 +240,7 @@ class OriginModel:
         headers = (
             ("content-length", str(last - first + 1)),
             ("content-range", f"bytes {first}-{last}/{size}"),
-            *_validators(resource),
+            *_about(resource),
         )
         whole = self._stream(url, resource)
         part = whole.left[first : last + 1]
@@ -291,11 +294,22 @@ def _length(resource: Resource) -> Headers:
             return ()
 
 
-def _validators(resource: Resource) -> Headers:
-    name = f"v{resource.version}-garbled" if resource.flaw.garbled else f"v{resource.version}"
-    etag = (("etag", f'"{name}"'),) if resource.strong_etag else ()
+def _etag(resource: Resource) -> str:
+    """The validator; a weak one need not change with the bytes (RFC 9110, 8.8.1)."""
+    if not resource.strong_etag:
+        return 'W/"v"'
+    return f'"v{resource.version}-garbled"' if resource.flaw.garbled else f'"v{resource.version}"'
+
+
+def _about(resource: Resource) -> Headers:
+    """What is said of the object with the whole as with a part."""
+    units = (("accept-ranges", "bytes"),) if resource.announces_ranges else ()
+    return (("etag", _etag(resource)), *units, *resource.headers)
+
+
+def _digests(resource: Resource) -> Headers:
     digested = resource.body + b"!" if resource.digests_wrong else resource.body
-    return (*etag, *((each.value, _digest(each, digested)) for each in resource.digests))
+    return tuple((each.value, _digest(each, digested)) for each in resource.digests)
 
 
 def _digest(digest: Digest, body: bytes) -> str:

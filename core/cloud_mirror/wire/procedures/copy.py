@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from cloud_mirror import keys
 from cloud_mirror.actions import (
@@ -36,6 +36,7 @@ from cloud_mirror.actions import (
     VerifyCopy,
     WriteEntry,
 )
+from cloud_mirror.entry import PROGRESS_S
 from cloud_mirror.events import (
     CleanedUp,
     CopyDiffers,
@@ -57,9 +58,6 @@ from cloud_mirror.wire.cargo import Cargo, attributes_of, tags_of
 from cloud_mirror.wire.procedures import cache, fetch, jobs, store, uploads
 from cloud_mirror.wire.services import PoolServices
 from cloud_mirror.wire.storage import FaultKind, ObjectAttributes
-
-PROGRESS_S: Final = 1.0
-"""How often at most the entry is told how far the copy is."""
 
 StoreAction: TypeAlias = (
     PutCopy | CopyObject | CreateUpload | UploadPart | CopyPart | CompleteUpload | AbortUpload | TagCopy | VerifyCopy
