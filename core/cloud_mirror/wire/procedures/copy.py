@@ -59,6 +59,9 @@ from cloud_mirror.wire.procedures import cache, fetch, jobs, store, uploads
 from cloud_mirror.wire.services import PoolServices
 from cloud_mirror.wire.storage import FaultKind, ObjectAttributes
 
+PART_ATTEMPTS: Final = 8
+"""How often a part is sent: its bytes are here, and would have to be fetched once more."""
+
 StoreAction: TypeAlias = (
     PutCopy | CopyObject | CreateUpload | UploadPart | CopyPart | CompleteUpload | AbortUpload | TagCopy | VerifyCopy
 )
@@ -217,7 +220,7 @@ def _send_part(services: PoolServices, cargo: Cargo, action: UploadPart) -> Proc
     key = keys.object_key(cargo.url, action.epoch)
     request = provider.upload_part_request(key, action.upload_id, action.number, part.data, part.crc64nvme)
     timeout_s = services.policy.worker.store_timeout_s
-    return (yield from ask(provider, request, provider.read_upload_part, timeout_s=timeout_s))
+    return (yield from ask(provider, request, provider.read_upload_part, timeout_s=timeout_s, attempts=PART_ATTEMPTS))
 
 
 def _copy_part(services: PoolServices, cargo: Cargo, action: CopyPart) -> Procedure[PartUploaded | StoreFailed]:
