@@ -2,7 +2,7 @@
 
 An origin may redirect; each hop is checked against the rules before anything is sent to it. HEAD is asked
 first, and believed only where it says something that GET would say too: presigned URLs answer HEAD with 403,
-and some servers with 405 or 500. Any answer to HEAD but 2xx, 3xx, 404, 410, 429, and 503 with Retry-After, is
+and some servers with 405 or 500. Any answer to HEAD but 2xx, 3xx, 404, 410, and a 429 or 503 with Retry-After, is
 therefore confirmed by a GET of the first byte, where 416 means that the object is there and empty (RFC 9110, 15.5.17).
 """
 
@@ -94,7 +94,7 @@ def judge(hop: Hop, status: int, headers: Headers, policy: SourcePolicy, rules: 
 
 def _believed(status: int, headers: Headers) -> bool:
     """Whether a "no" to HEAD is what GET would get too; one that asks for time is not asked again at once."""
-    return status in (404, 410, 429) or (status == 503 and retry_after_s(headers) is not None)
+    return status in (404, 410) or (status in (429, 503) and retry_after_s(headers) is not None)
 
 
 def _approve(status: int, headers: Headers, policy: SourcePolicy) -> Verdict:

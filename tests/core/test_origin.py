@@ -46,7 +46,7 @@ def ask(asking: Asking, status: int, headers: Headers = (), redirects: int = 0) 
         (Asking.HEAD, 304, Decline(Reason.ORIGIN_REDIRECTS, 304)),
         (Asking.HEAD, 403, Confirm()),
         (Asking.HEAD, 405, Confirm()),
-        (Asking.HEAD, 429, Decline(Reason.ORIGIN_BUSY, 429)),
+        (Asking.HEAD, 429, Confirm()),
         (Asking.HEAD, 503, Confirm()),
         (Asking.HEAD, 500, Confirm()),
         (Asking.FIRST_BYTE, 200, Approve()),
