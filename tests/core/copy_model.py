@@ -373,9 +373,8 @@ class Copying:
 
     def _check_rest(self) -> None:
         phase = self.state.phase
-        owed = tuple(each for each in self.asked if not isinstance(each, (*BESIDE, CloseOrigin)))
-        if phase is Phase.TRANSFERRING:
-            owed += self.out(ReservePart)
+        beside = (KeepLease, CloseOrigin) if phase is Phase.TRANSFERRING else (*BESIDE, CloseOrigin)
+        owed = tuple(each for each in self.asked if not isinstance(each, beside))
         assert (phase in (Phase.START, Phase.DONE)) == (not owed), "done is: no answer is out"
         assert self.state.tries <= 3
 

@@ -87,10 +87,16 @@ def present(life_s: float = 9_000.0, verified_s: float = 0.0, attempt: int | Non
 
 
 def pending(
-    holder: Holder, age_s: float = 0.5, by: str = "other", done: int | None = None, total: int | None = None
+    holder: Holder,
+    age_s: float = 0.5,
+    by: str = "other",
+    done: int | None = None,
+    total: int | None = None,
+    adopted: int | None = None,
 ) -> Entry:
     """A pending entry of that age."""
-    return Entry(Status.PENDING, by, URL, holder=holder, since_s=NOW_S - age_s, bytes_done=done, bytes_total=total)
+    held = Entry(Status.PENDING, by, URL, holder=holder, since_s=NOW_S - age_s)
+    return replace(held, bytes_done=done, bytes_total=total, bytes_adopted=adopted)
 
 
 def error(reason: Reason, due_s: float, status: int | None = None) -> Entry:

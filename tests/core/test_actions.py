@@ -4,7 +4,7 @@ import dataclasses
 from typing import get_args
 
 from cloud_mirror import actions
-from cloud_mirror.actions import CHANGING, CopyAction, Draft, PurgeAction, RedirectAction, Slot, WriteEntry
+from cloud_mirror.actions import BESIDE, CHANGING, CopyAction, Draft, PurgeAction, RedirectAction, Slot, WriteEntry
 from cloud_mirror.entry import Entry, Status
 
 ACTIONS = {*get_args(RedirectAction), *get_args(CopyAction), *get_args(PurgeAction)}
@@ -13,6 +13,7 @@ ACTIONS = {*get_args(RedirectAction), *get_args(CopyAction), *get_args(PurgeActi
 def test_what_changes_something_is_what_says_so() -> None:
     assert set(CHANGING) == {action for action in ACTIONS if "Changes something." in (action.__doc__ or "")}
     assert len(set(CHANGING)) == len(CHANGING)
+    assert not set(BESIDE) & set(CHANGING), "what a shell need not wait for changes nothing"
 
 
 def test_what_is_left_unsaid_is_nothing() -> None:

@@ -43,6 +43,7 @@ def entries(status: Status) -> st.SearchStrategy[Entry]:
         retry_at_s=TIMES if error else st.none() | TIMES,
         copy_id=st.just("") | NAMES,
         bytes_done=COUNTS,
+        bytes_adopted=COUNTS,
         bytes_total=COUNTS,
     )
 
@@ -77,6 +78,15 @@ def test_times_and_words_in_redis() -> None:
     assert [holder.value for holder in Holder] == ["asking", "queued", "copying"]
 
 
+def test_progress_in_redis() -> None:
+    """What the copy's own worker, or the one before it, has done."""
+    stored = PENDING | {"bytes_done": "7", "bytes_adopted": "5", "bytes_total": "9"}
+    entry = from_fields(stored)
+    assert entry is not None
+    assert (entry.bytes_done, entry.bytes_adopted, entry.bytes_total) == (7, 5, 9)
+    assert dict(to_fields(entry)).items() >= {"bytes_done": "7", "bytes_adopted": "5", "bytes_total": "9"}.items()
+
+
 def test_reading() -> None:
     asking = Entry(Status.PENDING, "t", "https://a/", Holder.ASKING, since_s=1.5)
     assert from_fields(PENDING) == asking
@@ -105,7 +115,7 @@ def test_an_entry_that_lacks_what_it_needs_is_none(fields: dict[str, str], witho
 
 NO_NUMBERS = ["", "-1", "+1", "1e3", "nan", "inf", " 1", "1 ", "1\n", "1_0", "0x1", "\u0661", "9" * 16, "1.", ".5"]
 NO_NAMES = ["", "a b", "a/b", "..", "a" * 65, "a\n", "é"]
-COUNT_NAMES = ["size", "attempt", "bytes_done", "bytes_total", "origin_status"]
+COUNT_NAMES = ["size", "attempt", "bytes_done", "bytes_adopted", "bytes_total", "origin_status"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import get_args
 
-from cloud_mirror.events import CopyEvent, FoundCopy, PurgeEvent, RedirectEvent, UploadCreated
+from cloud_mirror.events import CopyEvent, FoundCopy, PurgeEvent, RedirectEvent, UploadCreated, UploadFound
+from cloud_mirror.plan import NONE
 
 EVENTS = {*get_args(RedirectEvent), *get_args(CopyEvent), *get_args(PurgeEvent), FoundCopy}
 
@@ -17,3 +18,4 @@ def test_what_is_left_unsaid_is_nothing() -> None:
 
 def test_an_upload_id_is_not_shown() -> None:
     assert "hidden" not in repr(UploadCreated("hidden"))
+    assert "hidden" not in repr(UploadFound("hidden", "mine", 1, NONE, 0))

@@ -29,6 +29,7 @@ def test_names() -> None:
     assert keys.url_sha256(URL) == SHA
     assert keys.entry_key("s3_x", URL) == f"cloud-mirror:1:s3_x:{{{SHA}}}"
     assert keys.renewal_key("s3_x", URL) == f"cloud-mirror:1:s3_x:{{{SHA}}}:renewal"
+    assert keys.upload_key("s3_x", URL) == f"cloud-mirror:1:s3_x:{{{SHA}}}:upload"
     assert keys.channel("s3_x") == "cloud-mirror:1:s3_x:changes"
     assert keys.object_prefix(URL) == f"{SHA[:2]}/{SHA}/"
     assert keys.object_key(URL, keys.FIRST_EPOCH) == f"{SHA[:2]}/{SHA}/0/file.tar.gz"

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_mirror.actions import Slot
-from cloud_mirror.events import CacheFailed, CopyOverdue, EntryRefused, LeaseLost
+from cloud_mirror.events import CacheFailed, CopyOverdue, EntryRefused, HandOverDue, LeaseLost
 from cloud_mirror.lease import (
+    LONGEST_HIDDEN_S,
     ExtendVisibility,
     KeepingBegun,
     LeaseEvent,
@@ -38,6 +39,16 @@ OVERDUE: Script = (
     to(VisibilityExtended(), WaitForTick(20.0)),
     to(TickCame(3_700.0), Report(CopyOverdue())),
 )
+LONG = replace(START, max_copy_s=100_000.0)
+
+
+def at_last(now_s: float) -> Script:
+    """A lease that was renewed for so long, half a minute ago."""
+    renewed = to(LeaseRenewed(now_s - 30.0), EXTEND)
+    return (*RESTING, to(TickCame(120.0), RENEW), renewed, to(VisibilityExtended(), WaitForTick(20.0)))
+
+
+HANDED_OVER: Script = (*at_last(41_500.0), to(TickCame(41_500.0), Report(HandOverDue())))
 EXTENDING: Script = (*RENEWING, to(LeaseRenewed(120.0), EXTEND))
 FAILING: Script = (*RENEWING, to(CacheFailed(), EXTEND), to(QueueFailed(), WaitForTick(20.0)))
 
@@ -81,6 +92,28 @@ STORIES: dict[str, tuple[State, Script]] = {
             to(TickCame(3_720.0), RENEW),
         ),
     ),
+    "a copy whose job cannot be hidden for much longer is told so once, and keeps its lease": (
+        LONG,
+        (
+            *HANDED_OVER,
+            to(Reported(), RENEW),
+            to(LeaseRenewed(41_500.0), EXTEND),
+            to(QueueFailed(), WaitForTick(20.0)),
+            to(TickCame(41_520.0), RENEW),
+        ),
+    ),
+    "a copy is not told to hand over too soon": (LONG, (*at_last(41_499.9), to(TickCame(41_499.9), RENEW))),
+    "a copy that is told both is told first that it takes too long": (
+        START,
+        (
+            *at_last(41_500.0),
+            to(TickCame(41_500.0), Report(CopyOverdue())),
+            to(Reported(), RENEW),
+            to(LeaseRenewed(41_500.0), EXTEND),
+            to(VisibilityExtended(), WaitForTick(20.0)),
+            to(TickCame(41_520.0), Report(HandOverDue())),
+        ),
+    ),
     "a copy is not told too soon": (
         replace(START, max_copy_s=20.5),
         (*RENEWING,),
@@ -104,6 +137,16 @@ EDGES: tuple[tuple[str, Script], ...] = (
     ("queue unavailable", (*EXTENDING, to(QueueFailed(), WaitForTick(20.0)))),
     ("refused", (*RENEWING, to(EntryRefused(), LOST))),
     ("the copy takes too long", OVERDUE),
+    (
+        "the queue will not hide the job for much longer",
+        (
+            *OVERDUE,
+            to(Reported(), RENEW),
+            to(LeaseRenewed(41_480.0), EXTEND),
+            to(VisibilityExtended(), WaitForTick(20.0)),
+            to(TickCame(41_500.0), Report(HandOverDue())),
+        ),
+    ),
     ("reported", (*OVERDUE, to(Reported(), RENEW))),
     ("too little is left", (*RESTING, to(TickCame(170.0), LOST))),
 )
@@ -129,7 +172,7 @@ def answers(action: object) -> tuple[type[LeaseEvent], ...]:
             return (LeaseRenewed, EntryRefused, CacheFailed)
         case ExtendVisibility():
             return (VisibilityExtended, QueueFailed)
-        case Report(CopyOverdue()):
+        case Report(CopyOverdue() | HandOverDue()):
             return (Reported,)
     return ()
 
@@ -157,6 +200,10 @@ def test_an_event_is_ignored_exactly_when_nothing_asked_for_it() -> None:
         legal = (KeepingBegun,) if action is None else answers(action)
         for event in EVENTS:
             assert (step(state, event) == (state, ())) == (type(event) not in legal), (state, event)
+
+
+def test_a_queue_hides_a_job_for_twelve_hours_in_all() -> None:
+    assert 43_200.0 - LONGEST_HIDDEN_S == 1_800.0
 
 
 @given(

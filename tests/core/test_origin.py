@@ -15,6 +15,8 @@ from cloud_mirror.origin import (
     LengthError,
     Verdict,
     content_length,
+    gives_ranges,
+    is_part,
     judge,
     retry_after_s,
 )
@@ -71,6 +73,14 @@ def ask(asking: Asking, status: int, headers: Headers = (), redirects: int = 0) 
         (Asking.GET, 599, Decline(Reason.ORIGIN_ERROR, 599)),
         (Asking.GET, 600, Decline(Reason.ORIGIN_REPLY, 600)),
         (Asking.GET, 999, Decline(Reason.ORIGIN_REPLY, 999)),
+        (Asking.GET, 412, Decline(Reason.ORIGIN_REFUSED, 412)),
+        (Asking.RANGE, 200, Approve()),  # it heeds no range: `is_part` tells
+        (Asking.RANGE, 204, Decline(Reason.ORIGIN_REPLY, 204)),
+        (Asking.RANGE, 206, Approve()),
+        (Asking.RANGE, 412, Approve()),
+        (Asking.RANGE, 416, Approve()),
+        (Asking.RANGE, 404, Decline(Reason.ORIGIN_NOT_FOUND, 404)),
+        (Asking.RANGE, 503, Decline(Reason.ORIGIN_ERROR, 503)),
     ],
 )
 def test_status(asking: Asking, status: int, verdict: Verdict) -> None:
@@ -83,7 +93,8 @@ def test_only_a_head_is_asked_again(asking: Asking, status: int) -> None:
     if isinstance(verdict, Confirm):
         assert asking is Asking.HEAD
     if isinstance(verdict, Approve):
-        assert 200 <= status < 300 or (asking, status) == (Asking.FIRST_BYTE, 416)
+        others = (Asking.FIRST_BYTE, 416), (Asking.RANGE, 412), (Asking.RANGE, 416)
+        assert 200 <= status < 300 or (asking, status) in others
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -151,6 +162,85 @@ def test_what_is_too_large_is_seen_before_anybody_is_sent_for_it(
 def test_retry_after(value: str, seconds: float | None) -> None:
     assert retry_after_s((("retry-after", value),)) == seconds
     assert ask(Asking.GET, 503, (("retry-after", value),)) == Decline(Reason.ORIGIN_ERROR, 503, seconds)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "verdict"),
+    [
+        (503, (("retry-after", "5"),), Decline(Reason.ORIGIN_ERROR, 503, 5.0)),
+        (503, (("retry-after", "soon"),), Confirm()),
+        (500, (("retry-after", "5"),), Confirm()),
+        (429, (("retry-after", "5"),), Decline(Reason.ORIGIN_BUSY, 429, 5.0)),
+    ],
+)
+def test_a_head_that_asks_for_time_is_not_asked_again(status: int, headers: Headers, verdict: Verdict) -> None:
+    assert ask(Asking.HEAD, status, headers) == verdict
+
+
+PART: Headers = (("etag", '"e"'), ("content-range", "bytes 5-9/20"), ("content-length", "5"))
+
+
+def with_header(headers: Headers, name: str, value: str | None) -> Headers:
+    others = tuple((key, line) for key, line in headers if key != name)
+    return others if value is None else (*others, (name, value))
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "right"),
+    [
+        (206, PART, True),
+        (206, with_header(PART, "content-range", " bytes 5-9/20 "), True),
+        (206, with_header(PART, "content-length", None), True),
+        (200, PART, False),
+        (206, with_header(PART, "etag", None), False),
+        (206, with_header(PART, "etag", 'W/"e"'), False),
+        (206, with_header(PART, "etag", '"f"'), False),
+        (206, with_header(PART, "content-range", None), False),
+        (206, with_header(PART, "content-range", "bytes 5-9/21"), False),
+        (206, with_header(PART, "content-range", "bytes 5-9/*"), False),
+        (206, with_header(PART, "content-range", "bytes 5-8/20"), False),
+        (206, with_header(PART, "content-range", "bytes 4-9/20"), False),
+        (206, with_header(PART, "content-length", "4"), False),
+        (206, with_header(PART, "content-length", "6"), False),
+        (206, with_header(PART, "content-length", "x"), False),
+    ],
+)
+def test_a_part_is_of_the_very_object_and_just_what_was_asked_for(
+    status: int, headers: Headers, *, right: bool
+) -> None:
+    assert is_part(status, headers, '"e"', 5, 9, 20) is right
+
+
+RANGES: Headers = (("accept-ranges", "bytes"), ("etag", '"e"'), ("content-length", "5"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "given"),
+    [
+        (RANGES, True),
+        (with_header(RANGES, "accept-ranges", "items, Bytes "), True),
+        ((*RANGES, ("accept-ranges", "none")), True),
+        (with_header(RANGES, "accept-ranges", None), False),
+        (with_header(RANGES, "accept-ranges", "none"), False),
+        (with_header(RANGES, "accept-ranges", "bytesx"), False),
+        (with_header(RANGES, "etag", None), False),
+        (with_header(RANGES, "etag", 'W/"e"'), False),
+        (with_header(RANGES, "etag", "e"), False),
+        (with_header(RANGES, "etag", '"e'), False),
+        (with_header(RANGES, "etag", '"e f"'), False),
+        (with_header(RANGES, "etag", '"e"f"'), False),
+        (with_header(RANGES, "etag", '"\xe9"'), False),
+        (with_header(RANGES, "etag", '"e"\n'), False),
+        (with_header(RANGES, "etag", 'x"e"'), False),
+        (with_header(RANGES, "etag", '""'), True),
+        (with_header(RANGES, "etag", '"!#~"'), True),
+        (with_header(RANGES, "content-length", None), False),
+        (with_header(RANGES, "content-length", "x"), False),
+        (with_header(RANGES, "content-length", "0"), True),
+    ],
+)
+def test_ranges_are_promised_by_a_strong_validator_and_a_length(headers: Headers, *, given: bool) -> None:
+    assert gives_ranges(headers) is given
 
 
 @pytest.mark.parametrize(

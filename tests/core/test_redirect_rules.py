@@ -25,6 +25,7 @@ ENTRIES = st.one_of(
         AGES_S,
         done=st.none() | st.integers(0, 50),
         total=st.none() | st.integers(0, 100),
+        adopted=st.none() | st.integers(0, 60),
     ),
     st.builds(error, st.sampled_from(sorted(NEGATIVE | PERMANENT | {Reason.STORE_UNAVAILABLE}, key=str)), AGES_S),
 )

@@ -171,6 +171,20 @@ VARIANTS: dict[str, Script] = {
         to(ChangeDue(), ReadEntry()),
         to(read(pending(Holder.COPYING, 6.0, "o", None, 40)), WAIT),
     ),
+    "what another worker had done of a copy says nothing of how quick this one is": (
+        to(join(0, 9.9), ReadEntry()),
+        to(read(pending(Holder.COPYING, 5.0, "o", 30, 40, adopted=30)), WAIT),
+        to(ChangeDue(), ReadEntry()),
+        to(read(pending(Holder.COPYING, 5.0, "o", 30, 40, adopted=25)), say(ToOrigin(Reason.COPY_TOO_SLOW))),
+    ),
+    "a copy that was taken over and is ready by the deadline is waited for": (
+        to(join(0, 10.0), ReadEntry()),
+        to(read(pending(Holder.COPYING, 5.0, "o", 30, 40, adopted=25)), WAIT),
+    ),
+    "who cannot have it of an origin that is left alone is told so at once, however soon that ends": (
+        *JOINED,
+        to(read(error(Reason.ORIGIN_CIRCUIT_OPEN, 0.5)), say(ToOrigin(Reason.ORIGIN_CIRCUIT_OPEN))),
+    ),
     "a copy of unknown length is waited for": (
         to(join(0, 1.0), ReadEntry()),
         to(read(pending(Holder.COPYING, 6.0, "o", 10, None)), WAIT),
@@ -199,10 +213,27 @@ def test_variant(name: str) -> None:
         (ALONE, to(ProbeFailed(Reason.STORE_DENIED), say(Refuse(Reason.STORE_DENIED, 503)))),
         (VALIDATING_ALONE, to(OriginApproved(), say(Refuse(Reason.CACHE_UNAVAILABLE, 503)))),
         (VALIDATING_ALONE, to(OriginDeclined(Reason.ORIGIN_TLS), say(Refuse(Reason.ORIGIN_TLS, 504)))),
+        (
+            JOINED,
+            to(read(error(Reason.ORIGIN_THROTTLED, 0.5)), say(Refuse(Reason.ORIGIN_THROTTLED, 503, 0.5))),
+        ),
+        (
+            VALIDATING_ALONE,
+            to(
+                OriginDeclined(Reason.ORIGIN_SATURATED, None, "full", 7.0),
+                say(Refuse(Reason.ORIGIN_SATURATED, 503, 7.0)),
+            ),
+        ),
     ],
 )
 def test_the_policy_is_to_fail(script: Script, last: Line) -> None:
     play(step, replace(START, rules=FAILING), (*script, last))
+
+
+@pytest.mark.parametrize(("again_in_s", "kept_s"), [(None, 2.0), (1.0, 2.0), (7.0, 7.0), (1e9, 3_600.0)])
+def test_an_origin_that_was_not_asked_is_asked_as_soon_as_it_may_be(again_in_s: float | None, kept_s: float) -> None:
+    full = OriginDeclined(Reason.ORIGIN_SATURATED, None, "full", again_in_s)
+    play(step, START, (*VALIDATING, to(full, write(failed(Reason.ORIGIN_SATURATED, kept_s, "full", None)))))
 
 
 def test_a_no_is_kept_for_as_little_as_the_policy_says() -> None:

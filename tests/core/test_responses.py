@@ -4,7 +4,7 @@ import pytest
 
 from cloud_mirror.actions import Refuse, Response, ToOrigin
 from cloud_mirror.policy import OnDeadline
-from cloud_mirror.reason import Reason
+from cloud_mirror.reason import NOT_ASKED, Reason
 from cloud_mirror.responses import declined, refusal, without_copy
 
 
@@ -36,3 +36,12 @@ def test_nobody_is_sent_to_an_origin_that_is_not_allowed(
     on_deadline: OnDeadline, reason: Reason, answer: Response
 ) -> None:
     assert without_copy(on_deadline, reason) == answer
+    assert without_copy(on_deadline, reason, 7.0) == answer
+    assert declined(on_deadline, reason, None, 7.0) == answer
+
+
+def test_when_an_origin_that_was_not_asked_may_be_asked_is_told() -> None:
+    for reason in NOT_ASKED:
+        assert without_copy(OnDeadline.FAIL, reason, 7.0) == Refuse(reason, 503, 7.0)
+        assert declined(OnDeadline.FAIL, reason, None, 7.0) == Refuse(reason, 503, 7.0)
+        assert without_copy(OnDeadline.ORIGIN, reason, 7.0) == ToOrigin(reason)
