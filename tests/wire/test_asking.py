@@ -5,7 +5,6 @@ import pytest
 from cloud_mirror.wire.asking import ATTEMPTS, Answered, Failed, ask
 from cloud_mirror.wire.calls import (
     Backoff,
-    BodyOpened,
     FailureKind,
     GetSigningMaterial,
     Headers,
