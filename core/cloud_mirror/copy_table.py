@@ -239,7 +239,7 @@ class State:
     def begun_anew(self) -> State:
         """The same, before anything of the object was opened."""
         begun = replace(self, length=None, part_bytes=0, reserving=0, fetched=NONE)
-        return replace(begun, setbacks=0, ended=False, size=0)
+        return replace(begun, setbacks=0, ended=False, size=0, sha256="")
 
     def part_at(self, number: int) -> tuple[int, int]:
         """Where the part of that number begins in the object, and how long it is at most."""

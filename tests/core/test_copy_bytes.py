@@ -468,6 +468,9 @@ def test_a_copy_begins_anew_as_if_for_the_first_time() -> None:
         step, START, (*RANGED, to(apart(2), CloseOrigin()), to(broke_off(1), ABORT), to(CleanedUp(), OpenOrigin()))
     )
     assert anew == replace(opening, ranges=True, ranges_fail=True)
+    short = PartFetched(1, 3, 3, ended=True, fault=Reason.LENGTH_MISMATCH, sha256="of what came")
+    cut_short = (*RANGED, to(apart(2), CloseOrigin()), to(short, ABORT), to(CleanedUp(), OpenOrigin()))
+    assert play(step, START, cut_short) == anew
     by_store = (*COPYING_PARTS, to(replace(REFUSED, part=1)), to(PartUploaded(2), ABORT), to(CleanedUp(), OpenOrigin()))
     assert play(step, START, by_store) == replace(opening, ranges=True, store_can=True, store_fails=True)
     assert opening.phase is Phase.OPENING

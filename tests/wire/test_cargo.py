@@ -285,6 +285,7 @@ def test_adopted_parts_and_own_ones_make_the_whole(body: bytes, part_bytes: int,
     assert cargo.combinable
     cargo.adopt(taken)
     assert cargo.adopted_bytes == cargo.total_bytes == cargo.stored_bytes == sum(part.size for part in taken)
+    assert cargo.fetched_bytes == 0
     for number, data in bytes_of.items():
         if number not in cargo.receipts:
             cargo.hold(number, part_bytes)
@@ -292,6 +293,7 @@ def test_adopted_parts_and_own_ones_make_the_whole(body: bytes, part_bytes: int,
             part.feed(data)
             cargo.end_part(part)
     assert cargo.whole
+    assert cargo.fetched_bytes == len(body) - cargo.adopted_bytes
     assert cargo.fault() is None
     assert cargo.sha256 == ("" if taken else hashlib.sha256(body).hexdigest())
     for number in cargo.parts:
@@ -328,6 +330,7 @@ def test_what_the_store_copies_has_the_checksum_that_its_origin_gives() -> None:
             in_parts.note_copied(PartReceipt(number, f"e{number}", len(body)))
         for cargo in (whole, in_parts):
             assert (cargo.total_bytes, cargo.stored_bytes, cargo.crc64nvme) == (len(BODY), len(BODY), crc)
+            assert cargo.fetched_bytes == 0
     unknown = loaded()
     unknown.assume_whole()
     assert unknown.total_bytes == 0

@@ -62,11 +62,11 @@ def test_opening_and_closing_the_origin() -> None:
     script = Script(BodyOpened(3, 404, ()))
     assert isinstance(run(script, cargo, OpenOrigin()), OriginDeclined)
     assert (script.said[-1], cargo.stream, cargo.bodies) == ("close 3", None, set())
-    plain = OriginOpened(7, '"e"', delimited=True, combinable=True)
+    plain = OriginOpened(7, '"e"', delimited=True)
     assert run(Script(opened(7, ("etag", '"e"'))), cargo, OpenOrigin()) == plain
     assert (cargo.open_stream, cargo.length, cargo.etag, cargo.source) == (STREAM, 7, '"e"', None)
     script = Script(opened(LENGTH, *RANGED, ("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg==")))
-    ranged = OriginOpened(LENGTH, ETAG, delimited=True, ranges=True, combinable=False)
+    ranged = OriginOpened(LENGTH, ETAG, delimited=True, ranges=True, ordered=True)
     assert run(script, cargo, OpenOrigin()) == ranged
     assert script.said[0] == f"close {STREAM}"
     script = Script()

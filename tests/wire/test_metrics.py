@@ -8,8 +8,11 @@ import pytest
 from cloud_mirror import copy_table, redirect_table
 from cloud_mirror.actions import Refuse, Response, ToCopy, ToOrigin
 from cloud_mirror.http_api import Outcome
+from cloud_mirror.policy import SourcePolicy
 from cloud_mirror.purge import State as PurgeState
-from cloud_mirror.reason import Reason
+from cloud_mirror.reason import NOT_ASKED, Reason
+from cloud_mirror.wire.calls import EnterHost
+from cloud_mirror.wire.hosts import HostBook
 from cloud_mirror.wire.metrics import CopyEnded, Metrics, copy_ended
 from tests.wire.pools import SERVICES, URL
 
@@ -130,3 +133,26 @@ def test_each_row_of_the_tables_is_counted_under_its_machine() -> None:
     for machine, times in (("redirect", 1), ("copy", 2)):
         assert counted("cloud_mirror_transitions_total", {"machine": machine, "row": "read-present"}) == times
     assert counted("cloud_mirror_transitions_total", {"machine": "copy", "row": "lease-lost"}) == 0
+
+
+def test_what_is_done_to_be_fair_to_origins_is_shown() -> None:
+    metrics, book = Metrics(), HostBook(SourcePolicy(per_host_connections=1), lambda: 0.0)
+    metrics.watch_origins(book)
+    book.join(EnterHost("a.example:443", 10.0), 0.0)
+    book.join(EnterHost("a.example:443", 10.0), 0.0)
+    book.join(EnterHost("a.example:443", 0.0), 0.0)
+    book.throttled, book.opened = 2, 1
+    counted = metrics.registry.get_sample_value
+    assert counted("cloud_mirror_origin_requests") == 1
+    assert counted("cloud_mirror_origin_waiting") == 1
+    assert counted("cloud_mirror_origin_throttled_total") == 2
+    assert counted("cloud_mirror_origin_circuits_opened_total") == 1
+    refusals = {reason: counted("cloud_mirror_origin_refusals_total", {"reason": reason.code}) for reason in NOT_ASKED}
+    assert refusals == {reason: float(reason is Reason.ORIGIN_SATURATED) for reason in NOT_ASKED}
+
+
+def test_what_is_refused_as_it_comes_in_has_no_pool() -> None:
+    metrics = Metrics()
+    metrics.refused(Reason.URL_NOT_ALLOWED)
+    labels = {"pool": "", "outcome": "refused", "reason": "url-not-allowed"}
+    assert metrics.registry.get_sample_value("cloud_mirror_requests_total", labels) == 1

@@ -253,3 +253,46 @@ def test_a_query_is_in_no_detail() -> None:
     for reply in (opened(1, 404), TransportFailure(FailureKind.CONNECT, "refused")):
         _, outcome = check(reply, url=URL + "?token=secret")
         assert "secret" not in str(outcome)
+
+
+SPAN = ("content-range", "bytes 5-9/12"), ("etag", '"v1"'), ("content-length", "5")
+
+
+def test_a_part_is_asked_for_at_every_hop_under_the_first_answers_validator() -> None:
+    script = Script(moved(1, "https://b.example:8443/b/c"), opened(2, 206, *SPAN))
+    assert script.run(origin.open_part(SERVICES, URL, '"v1"', (5, 9), 12)) == 2
+    assert script.said == [f"GET {AT}", "close 1", "GET https://b.example:8443/b/c"]
+    for call in (script.calls[0], script.calls[2]):
+        assert isinstance(call, OpenBody)
+        headers = dict(call.request.headers)
+        assert (headers["Range"], headers["If-Match"], headers["Accept-Encoding"]) == ("bytes=5-9", '"v1"', "identity")
+
+
+@pytest.mark.parametrize("status", [200, 412, 416])
+def test_an_answer_that_is_no_part_is_closed(status: int) -> None:
+    script = Script(opened(1, status, *SPAN))
+    assert script.run(origin.open_part(SERVICES, URL, '"v1"', (5, 9), 12)) is None
+    assert script.said[-1] == "close 1"
+
+
+@pytest.mark.parametrize(("status", "reason"), [(404, Reason.ORIGIN_NOT_FOUND), (500, Reason.ORIGIN_ERROR)])
+def test_a_part_that_is_declined(status: int, reason: Reason) -> None:
+    script = Script(opened(1, status))
+    outcome = script.run(origin.open_part(SERVICES, URL, '"v1"', (5, 9), 12))
+    assert outcome == OriginDeclined(reason, status, f"a.example answered {status} after 0 redirects")
+    assert script.said[-1] == "close 1"
+
+
+def test_no_part_is_asked_for_at_a_hop_that_is_not_allowed() -> None:
+    script = Script(moved(1, "https://c.example/"))
+    outcome = script.run(origin.open_part(SERVICES, URL, '"v1"', (5, 9), 12))
+    assert isinstance(outcome, OriginDeclined)
+    assert outcome.reason is Reason.HOP_NOT_ALLOWED
+    assert script.said == [f"GET {AT}", "close 1"]
+
+
+def test_whether_an_object_comes_in_ranges_is_told_with_it() -> None:
+    headers = (("content-length", "5"), ("etag", '"e"'), ("accept-ranges", "bytes"))
+    outcome = Script(opened(2, 200, *headers)).run(origin.open_origin(SERVICES, URL))
+    assert isinstance(outcome, origin.OpenedObject)
+    assert outcome.opened == OriginOpened(5, '"e"', delimited=True, ranges=True)

@@ -179,6 +179,22 @@ def test_what_is_touched_keeps_its_beginning_and_lives_on(cache: Cache) -> None:
     assert cache.fields(KEY)["holder"] == "queued"
 
 
+def test_a_note_is_added_to_by_its_writer_alone(cache: Cache) -> None:
+    assert did(drive(redis.note(KEY, "t", (("upload_id", "+7"), ("etag", '"é"')), 60.0), cache.perform))
+    assert cache.fields(KEY) == {"v": "1", "status": "pending", "token": "t", "upload_id": "+7", "etag": '"é"'}
+    assert 55_000 < cache.life_ms(KEY) <= 60_000
+    assert did(drive(redis.touch(KEY, Change("held", "t"), 90.0, (("part-1", "5 x"),)), cache.perform))
+    assert not did(drive(redis.touch(KEY, Change("held", "other"), 90.0, (("part-2", "5 x"),)), cache.perform))
+    found = read(cache)
+    words = [word.decode() for word in found.fields]
+    assert dict(zip(words[::2], words[1::2], strict=True)) == cache.fields(KEY)
+    assert (cache.fields(KEY)["part-1"], "part-2" in cache.fields(KEY)) == ("5 x", False)
+    assert did(drive(redis.note(KEY, "other", (("upload_id", "8"),), 60.0), cache.perform))
+    assert cache.fields(KEY) == {"v": "1", "status": "pending", "token": "other", "upload_id": "8"}
+    assert not did(drive(redis.drop(KEY, Change("held", "t")), cache.perform))
+    assert did(drive(redis.drop(KEY, Change("held", "other")), cache.perform))
+
+
 @pytest.mark.parametrize("life_s", [0.0, -5.0, 0.0001])
 def test_every_write_has_an_end(cache: Cache, life_s: float) -> None:
     put(cache, STATES["error"], life_s=life_s)

@@ -162,10 +162,6 @@ class BodyOpened:
     headers: Headers
     delimited: bool = True
 
-    def header(self, name: str) -> str | None:
-        """The value of the first header of that (lower-case) name."""
-        return next((value for key, value in self.headers if key == name), None)
-
 
 @dataclass(frozen=True, slots=True)
 class ReadBody:

@@ -269,6 +269,11 @@ class Cargo:
             self.forget_part(number)
 
     @property
+    def fetched_bytes(self) -> int:
+        """What came from the origin through this process, since the copy was last begun."""
+        return 0 if self.copied else self.total_bytes - self.adopted_bytes
+
+    @property
     def bucket_object(self) -> BucketObject:
         """What the source URL names in a bucket."""
         assert self.source is not None, "the store copies only from a bucket"

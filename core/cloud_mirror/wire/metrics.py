@@ -30,6 +30,7 @@ COPY_SECONDS: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
 class CopyEnded:
     """How one delivery of a job ended: `result` is done, failed, or left to another delivery or worker.
 
+    `bytes` are those that were read from the origin: of a copy that was taken over, or made by the store, not all.
     `url` has no query, which may be a secret: a log line shows it.
     """
 
@@ -42,12 +43,12 @@ class CopyEnded:
     attempt: int
 
 
-def copy_ended(state: CopyState, acknowledged: bool, total_bytes: int, seconds: float) -> CopyEnded:
+def copy_ended(state: CopyState, acknowledged: bool, fetched_bytes: int, seconds: float) -> CopyEnded:
     """The end of a copy, from its machine's last state."""
     result = "failed" if state.fault else "done" if acknowledged else "left"
     reason = state.fault.code if state.fault else ""
     url = state.url.partition("?")[0]
-    return CopyEnded(url, result, reason, state.detail, total_bytes, round(seconds, 3), state.attempt)
+    return CopyEnded(url, result, reason, state.detail, fetched_bytes, round(seconds, 3), state.attempt)
 
 
 class _Origins(Collector):

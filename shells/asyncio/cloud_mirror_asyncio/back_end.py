@@ -177,4 +177,4 @@ class BackEnd:
             finally:
                 self._copies.discard(running)
         cargo, seconds = running.cargo, time.monotonic() - began_s
-        self._metrics.copied(pool, copy_ended(running.state, cargo.acknowledged, cargo.total_bytes, seconds))
+        self._metrics.copied(pool, copy_ended(running.state, cargo.acknowledged, cargo.fetched_bytes, seconds))

@@ -178,4 +178,4 @@ class BackEnd:
             finally:
                 self._copies.discard(running)
         cargo, seconds = running.cargo, trio.current_time() - began_s
-        self._metrics.copied(pool, copy_ended(running.state, cargo.acknowledged, cargo.total_bytes, seconds))
+        self._metrics.copied(pool, copy_ended(running.state, cargo.acknowledged, cargo.fetched_bytes, seconds))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from cloud_mirror.actions import ToOrigin
@@ -11,7 +12,7 @@ from cloud_mirror.reason import Reason
 from cloud_mirror.wire.calls import Procedure
 from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror_sync.front_end import FrontEnd
-from cloud_mirror_sync.runtime import Runtime
+from cloud_mirror_sync.runtime import ANYTIME, Runtime
 from cloud_mirror_sync.stop import Stop
 from tests.wire.pools import POLICY, POOL, SERVICES, URL
 
@@ -24,8 +25,10 @@ class Broken(Runtime):
     def __init__(self) -> None:
         """Nothing is opened."""
 
-    def perform(self, procedure: Procedure[T], stop: Stop | None = None) -> T:
-        raise OSError(f"{procedure} is not performed, called off ({stop}) or not")
+    def perform(
+        self, procedure: Procedure[T], stop: Stop | None = None, turn: AbstractContextManager[object] = ANYTIME
+    ) -> T:
+        raise OSError(f"{procedure} is not performed, called off ({stop}) or not, whosever turn it is ({turn})")
 
 
 class Numbers:

@@ -137,8 +137,8 @@ def _write(services: PoolServices, cargo: Cargo, action: StoreAction) -> Procedu
             request = provider.put_tags_request(keys.object_key(cargo.url, epoch), tags_of(sha256))
             yield from ask(provider, request, provider.read_put_tags, timeout_s=store.WRITE_TIMEOUT_S)
             return CopyTagged()
-        case VerifyCopy(epoch, copy_id):
-            return (yield from _verify(services, cargo, epoch, copy_id))
+        case _:
+            return (yield from _verify(services, cargo, action.epoch, action.copy_id))
 
 
 def _attributes(cargo: Cargo, copy_id: str, sha256: str = "") -> Procedure[ObjectAttributes | StoreFailed]:
