@@ -15,8 +15,8 @@ from cloud_mirror.wire.calls import (
     Done,
     EnterHost,
     FailureKind,
-    HostEntered,
     GetMonotonicTime,
+    HostEntered,
     HttpRequest,
     MonotonicTime,
     OpenBody,
@@ -31,6 +31,7 @@ from tests.wire.pools import SERVICES, URL
 
 BODY = b"some bytes of a body"
 FLAWLESS = Resource(BODY)
+DEAF = Resource(BODY, heeds_if_match=False)
 MISMATCH = Reason.CHECKSUM_MISMATCH
 
 
@@ -237,7 +238,7 @@ def ask(world: World, method: str = "GET", **headers: str) -> tuple[int, dict[st
         (Resource(), {"Range": "bytes=0-0"}, (416, "bytes */0", b"")),
         (FLAWLESS, {"Range": "bytes=5-9", "If_Match": '"v1"'}, (206, f"bytes 5-9/{len(BODY)}", BODY[5:10])),
         (FLAWLESS, {"Range": "bytes=5-9", "If_Match": '"v0"'}, (412, None, b"")),
-        (Resource(BODY, heeds_if_match=False), {"Range": "bytes=5-9", "If_Match": '"v0"'}, (206, "bytes 5-9/20", BODY[5:10])),
+        (DEAF, {"Range": "bytes=5-9", "If_Match": '"v0"'}, (206, "bytes 5-9/20", BODY[5:10])),
         (Resource(BODY, strong_etag=False), {"Range": "bytes=5-9", "If_Match": 'W/"v"'}, (412, None, b"")),
         (Resource(BODY, ranges=False), {"Range": "bytes=5-9"}, (200, None, BODY)),
         (Resource(BODY, flaw=Flaw(garbled=True)), {"Range": "bytes=5-9", "If_Match": '"v1"'}, (412, None, b"")),

@@ -65,8 +65,8 @@ class Inspection:
         self._network = network
         self._services = services
         self._pools = pools
-        self._renewed: dict[str, float] = {}  # by token: when its holder was last heard of
-        self._dead: dict[str, float] = {}  # by token: since when its holder is dead
+        self._renewed: dict[str, float] = {}  # by name: when a holder was last heard of
+        self._dead: dict[str, float] = {}  # by name: since when a holder is dead
         self._deleting: tuple[str, str] | None = None
         self._target: Value | None = None  # what a script is about to write over
 
@@ -135,8 +135,9 @@ class Inspection:
                 f"{'done' if done else 'refused'}, was [{state}]"
             )
         token, status_was = fields.get(b"token", b"").decode("ascii", "replace"), fields.get(b"status")
-        if status_was == b"pending" and token in self._dead and fields.get(b"holder") == b"copying":
-            self._look_at_dead(token)
+        name = token.partition("-")[0]
+        if status_was == b"pending" and name in self._dead and fields.get(b"holder") == b"copying":
+            self._look_at_dead(name)
         if task.role is Role.LETTER and operation == "write":
             self.history.given_up.setdefault((task.pool, key), []).append(self._agenda.now_s)
         if operation == "read" or not done:
@@ -168,10 +169,10 @@ class Inspection:
             move = Move(token, holder, task.role.value, task.names, key)
             self.report("holder-alone", invariants.holder_alone(move))
 
-    def _look_at_dead(self, token: str) -> None:
+    def _look_at_dead(self, name: str) -> None:
         wrong = invariants.lease_frees(
-            self._dead[token],
-            self._renewed.get(token, 0.0),
+            self._dead[name],
+            self._renewed.get(name, 0.0),
             self._settings.policy.worker.lease_s,
             self.history.clock_back_s,
             self._agenda.now_s,

@@ -215,8 +215,8 @@ class Held:
 
 
 def nothing_left(flights: int, keys: int, places: int, held: Held) -> str:
-    """Memory stays bounded: when nobody asks, no flight is left, Redis holds at most three keys for a URL, and processes
-    in which nothing is under way have given back all of their memory budget, and every permit to ask a host.
+    """Memory stays bounded: when nobody asks, no flight is left, Redis holds at most three keys for a URL, and
+    processes in which nothing is under way have given back all of their memory, and every permit to ask a host.
     """
     if flights:
         return f"{flights} flights are left, and nobody waits"
