@@ -171,7 +171,7 @@ def _on_read(state: State, read: EntryRead) -> Transition:
     """Whose is it?"""
     entry, rules = read.entry, state.rules
     if entry is not None and entry.pending(Holder.COPYING):
-        if entry.token == state.token:
+        if entry.token == state.lease_token:
             return _acquired(Row.READ_OWN, state)
         return give_back(Row.READ_COPYING, state, read.life_left_s + 1.0)
     if entry is not None and entry.status is Status.PRESENT:
@@ -191,7 +191,7 @@ def _acquire(row: Row, state: State) -> Transition:
 
 def _acquired(row: Row, state: State) -> Transition:
     probing = replace(state, phase=Phase.PROBING)
-    return Transition(row, probing, (KeepLease(state.slot, state.token), ProbeCopy()))
+    return Transition(row, probing, (KeepLease(state.slot, state.lease_token), ProbeCopy()))
 
 
 def _on_probe(state: State, event: CopyFound | CopyNotFound | ProbeFailed) -> Transition:
@@ -206,7 +206,7 @@ def _on_probe(state: State, event: CopyFound | CopyNotFound | ProbeFailed) -> Tr
     if state.stop is not None:
         return stop_when_quiet(Row.PROBE_NOT_FOUND, state)
     if not state.wanted and state.job_epoch not in ("", state.epoch):
-        return move(Row.PROBE_STALE, state, Phase.WITHDRAWING, DropEntry(state.slot, state.token))
+        return move(Row.PROBE_STALE, state, Phase.WITHDRAWING, DropEntry(state.slot, state.lease_token))
     if state.fetched or state.part_bytes:
         return fail(Row.PROBE_NOT_FOUND, state, Reason.STORE_UNAVAILABLE, "another copy took its place, and went")
     return move(Row.PROBE_NOT_FOUND, state, Phase.OPENING, OpenOrigin())
@@ -249,7 +249,7 @@ def _on_verified(state: State, event: CopyVerified | CopyDiffers | CopyNotFound 
 
 
 def _publish(row: Row, state: State, copy: FoundCopy) -> Transition:
-    return move(row, state, Phase.PUBLISHING, WriteEntry(state.present(copy), state.token, state.slot))
+    return move(row, state, Phase.PUBLISHING, WriteEntry(state.present(copy), state.lease_token, state.slot))
 
 
 def _on_written(state: State, event: EntryWritten | EntryRefused | CacheFailed) -> Transition:

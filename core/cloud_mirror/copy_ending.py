@@ -99,7 +99,7 @@ def _conclude(row: Row, state: State) -> Transition:
     if state.stop is Stop.OVERDUE and state.fault is None:
         state = replace(state, fault=Reason.ORIGIN_TIMEOUT, detail="not copied within worker.max_copy_s")
     if state.fault is not None:
-        return move(row, state, Phase.RECORDING, WriteEntry(state.failed(state.fault), state.token, state.slot))
+        return move(row, state, Phase.RECORDING, WriteEntry(state.failed(state.fault), state.lease_token, state.slot))
     if state.stop is not None:
-        return move(row, state, Phase.REQUEUEING, WriteEntry(state.queued(), state.token, state.slot))
+        return move(row, state, Phase.REQUEUEING, WriteEntry(state.queued(), state.lease_token, state.slot))
     return move(row, state.begun_anew(), Phase.OPENING, OpenOrigin())

@@ -196,20 +196,27 @@ class State:
     give_up: bool = False  # the job is settled for good whatever its outcome
 
     @property
+    def lease_token(self) -> str:
+        """The name by which the lease is held: another for each try to acquire it.
+
+        One that was given up may arrive after a purge has dropped what a later one had acquired: its lease is nobody's
+        then, and this worker finds out that it is not the holder any more.
+        """
+        return self.token if self.tries <= 1 else f"{self.token}-{self.tries}"
+
+    @property
     def rest_s(self) -> float:
         """How long the job rests after a passing failure of this copy."""
         return max(self.rules.backoff_s(self.attempt), min(self.retry_after_s, LONGEST_REST_S))
 
     def copying(self) -> Draft:
         """The entry that says that this worker is at work."""
-        held = Entry(
-            Status.PENDING, self.token, self.url, holder=Holder.COPYING, attempt=self.attempt, copy_id=self.copy_id
-        )
-        return Draft(held, self.rules.lease_s)
+        held = Entry(Status.PENDING, self.lease_token, self.url, holder=Holder.COPYING, attempt=self.attempt)
+        return Draft(replace(held, copy_id=self.copy_id), self.rules.lease_s)
 
     def present(self, copy: FoundCopy) -> Draft:
         """The entry that says that the copy is there."""
-        entry = present(self.url, self.token, self.epoch, copy.size, copy.etag, copy.copy_id, self.sha256)
+        entry = present(self.url, self.lease_token, self.epoch, copy.size, copy.etag, copy.copy_id, self.sha256)
         return Draft(replace(entry, attempt=self.attempt), copy.life_left_s, expires_in_s=copy.life_left_s)
 
     def noted(self, event: PartFetched | FetchFailed | PartUploaded | StoreFailed) -> State:
@@ -255,7 +262,7 @@ class State:
 
     def queued(self) -> Draft:
         """The entry that says that the job lies in the queue again."""
-        held = Entry(Status.PENDING, self.token, self.url, holder=Holder.QUEUED, epoch=self.epoch)
+        held = Entry(Status.PENDING, self.lease_token, self.url, holder=Holder.QUEUED, epoch=self.epoch)
         return Draft(held, self.rules.patience_s)
 
     def failed(self, fault: Reason) -> Draft:
@@ -265,7 +272,7 @@ class State:
             retry_in_s = LONGEST_NO_S if fault in LASTING else self.rules.negative_s
         error = Entry(
             Status.ERROR,
-            self.token,
+            self.lease_token,
             self.url,
             reason=fault,
             detail=self.detail,

@@ -187,7 +187,7 @@ class Copying:
                 fresh = entry.verified_at_s is not None and NOW_S - entry.verified_at_s < RULES.verify_s
                 long = entry.expires_at_s is not None and entry.expires_at_s - NOW_S > RULES.refresh_margin_s
                 self.settled = entry.status is Status.PRESENT and fresh and long
-                self.holding = entry.pending(Holder.COPYING) and entry.token == self.state.token
+                self.holding = entry.pending(Holder.COPYING) and entry.token == self.state.lease_token
             case Acquire(), LeaseAcquired():
                 self.holding = True
             case KeepLease(), LeaseLost():
@@ -203,7 +203,7 @@ class Copying:
                 self.lost = True
             case DropServed(), _:
                 self.served = isinstance(event, CacheFailed)
-            case DropEntry(token=token), _ if token == self.state.token:
+            case DropEntry(token=token), _ if token == self.state.lease_token:
                 self.settled = True
             case ReadEpoch(), EpochRead(epoch=epoch):
                 self.dead = epoch != self.state.epoch
@@ -274,7 +274,7 @@ class Copying:
                 assert not self.dead or not self.served, "a copy that clients may be sent to is deleted"
                 assert not self.upload
             case WriteEntry(draft, token):
-                assert token == draft.entry.token == self.state.token
+                assert token == draft.entry.token == self.state.lease_token
                 assert draft.life_s > 0
                 assert self.confirmed or draft.entry.status is not Status.PRESENT, "present, and not confirmed"
                 self._check_left(draft.entry.reason)

@@ -60,6 +60,13 @@ OUTAGE = Reason.STORE_UNAVAILABLE
 COPYING = Draft(Entry(Status.PENDING, "w", URL, holder=Holder.COPYING, attempt=1, copy_id="mine"), 60.0)
 PRESENT = Entry(Status.PRESENT, "w", URL, epoch="e1", size=5, etag='"e"', copy_id="mine", bytes_total=5, attempt=1)
 ACQUIRE, RENEW = Acquire(Slot.ENTRY, COPYING), Acquire(Slot.RENEWAL, COPYING)
+
+
+def again(tries: int, slot: Slot = Slot.ENTRY) -> Acquire:
+    """A later try to acquire: it has a token of its own."""
+    return Acquire(slot, Draft(replace(COPYING.entry, token=f"w-{tries}"), 60.0))
+
+
 KEEP = (KeepLease(Slot.ENTRY, "w"), ProbeCopy())
 VERIFY, ABORT, DELETE = VerifyCopy("e1", "mine"), AbortUpload("e1", "u"), DeleteCopy("e1")
 WHOLE = PartFetched(1, 5, 5, ended=True, sha256="5a")

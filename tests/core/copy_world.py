@@ -209,7 +209,7 @@ def answers(state: State, action: CopyAction) -> tuple[CopyEvent, ...]:  # one f
     """Every answer that this action may get, as its docstring says."""
     match action:
         case ReadEntry():
-            return (*READS, read(pending(Holder.COPYING, by=state.token)))
+            return (*READS, read(pending(Holder.COPYING, by=state.lease_token)))
         case Acquire():
             return (LeaseAcquired(), LeaseDenied(), CacheFailed())
         case KeepLease():

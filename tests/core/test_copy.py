@@ -49,7 +49,6 @@ from cloud_mirror.events import (
 from cloud_mirror.policy import MIB
 from cloud_mirror.reason import Reason
 from tests.core.copy_scripts import (
-    ACQUIRE,
     ACQUIRING,
     CHECKING,
     CREATE_LASTING,
@@ -80,6 +79,7 @@ from tests.core.copy_scripts import (
     UPLOADING_TWO,
     VERIFYING,
     WHOLE,
+    again,
     apart,
     broke_off,
     fetch,
@@ -120,9 +120,9 @@ ROWS: dict[Row, Script] = {
     Row.ACQUIRE_IN_VAIN: (
         *ACQUIRING,
         to(CacheFailed(), ReadEntry()),
-        to(read(None), ACQUIRE),
+        to(read(None), again(2)),
         to(LeaseDenied(), ReadEntry()),
-        to(read(ERROR), ACQUIRE),
+        to(read(ERROR), again(3)),
         to(LeaseDenied(), ReturnJob("e1", 15.0)),
     ),
     Row.PROBE_FOUND: (*PROBING, to(CopyFound("e1", replace(COPY, sha256="5a")), publish())),

@@ -42,6 +42,7 @@ from cloud_mirror.events import (
     JobReceived,
     JobSettled,
     LeaseAcquired,
+    LeaseDenied,
     LeaseLost,
     OriginDeclined,
     OriginOpened,
@@ -78,6 +79,7 @@ from tests.core.copy_scripts import (
     UPLOADING,
     UPLOADING_TWO,
     VERIFYING,
+    again,
     broke_off,
     publish,
     record,
@@ -170,8 +172,31 @@ VARIANTS: dict[str, tuple[State, Script]] = {
         START,
         (
             *ACQUIRING,
-            *(to(CacheFailed(), ReadEntry()), to(read(None), ACQUIRE)) * 2,
+            to(CacheFailed(), ReadEntry()),
+            to(read(None), again(2)),
+            to(CacheFailed(), ReadEntry()),
+            to(read(None), again(3)),
             to(CacheFailed(), ReturnJob("e1", 15.0)),
+        ),
+    ),
+    "each try to acquire has a token of its own: one that arrives late gives back nothing that a purge took": (
+        START,
+        (
+            *ACQUIRING,
+            to(CacheFailed(), ReadEntry()),
+            to(read(None), again(2)),
+            to(LeaseAcquired(), KeepLease(Slot.ENTRY, "w-2"), ProbeCopy()),
+            to(CopyNotFound("e1"), OpenOrigin()),
+        ),
+    ),
+    "a lease of an earlier try that arrived after all is another's": (
+        START,
+        (
+            *ACQUIRING,
+            to(CacheFailed(), ReadEntry()),
+            to(read(None), again(2)),
+            to(LeaseDenied(), ReadEntry()),
+            to(read(pending(Holder.COPYING, by="w")), ReturnJob("e1", 11.0)),
         ),
     ),
     "a lease that another has by now need not be given up": (
@@ -192,12 +217,12 @@ VARIANTS: dict[str, tuple[State, Script]] = {
             *RECEIVED,
             to(read(replace(present(), expires_at_s=None)), RENEW),
             to(CacheFailed(), ReadEntry()),
-            to(read(replace(present(), verified_at_s=None)), RENEW),
+            to(read(replace(present(), verified_at_s=None)), again(2, Slot.RENEWAL)),
         ),
     ),
     "a copy that went while it was to be renewed is made under the entry": (
         START,
-        (*RECEIVED, to(read(present(life_s=3_600.0)), RENEW), to(CacheFailed(), ReadEntry()), to(read(None), ACQUIRE)),
+        (*RECEIVED, to(read(present(life_s=3_600.0)), RENEW), to(CacheFailed(), ReadEntry()), to(read(None), again(2))),
     ),
     "a renewal from before a purge is made: clients are being sent to the copy": (
         START,

@@ -11,7 +11,7 @@ from cloud_mirror.simulator import invariants
 from cloud_mirror.simulator.chance import Chance
 from cloud_mirror.simulator.faults import Fault, Swarm, Weather
 from cloud_mirror.simulator.history import History, Purge, Stand
-from cloud_mirror.simulator.invariants import Move, Told
+from cloud_mirror.simulator.invariants import Held, Move, Told
 
 POOL = "simulated_one"
 URL = "https://origin.simulated/a"
@@ -192,10 +192,14 @@ def test_the_end() -> None:
     assert not invariants.jobs_end((), ())
     assert invariants.jobs_end(("m1",), ())
     assert invariants.jobs_end((), (KEY,))
-    assert not invariants.nothing_left(0, 4, 2, 0)
-    assert invariants.nothing_left(1, 4, 2, 0)
-    assert invariants.nothing_left(0, 5, 2, 0)
-    assert invariants.nothing_left(0, 4, 2, 1)
+    assert not invariants.nothing_left(0, 6, 2, Held())
+    assert invariants.nothing_left(1, 6, 2, Held())
+    assert invariants.nothing_left(0, 7, 2, Held())
+    assert "bytes" in invariants.nothing_left(0, 6, 2, Held(memory_bytes=1))
+    assert "requests" in invariants.nothing_left(0, 6, 2, Held(permits=1))
+    assert not invariants.uploads_end("upload-1", noted=True, excused=False)
+    assert not invariants.uploads_end("upload-1", noted=False, excused=True)
+    assert invariants.uploads_end("upload-1", noted=False, excused=False)
     assert not invariants.all_well("copy", frozenset({"copy"}))
     assert invariants.all_well("origin", frozenset({"copy"}))
 

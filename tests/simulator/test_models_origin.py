@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from cloud_mirror.events import OriginApproved, OriginDeclined
+from cloud_mirror.host import Permit
 from cloud_mirror.reason import Reason
 from cloud_mirror.simulator.models import Digest, Flaw, Framing, OriginModel, Resource
 from cloud_mirror.wire.calls import (
@@ -12,8 +13,12 @@ from cloud_mirror.wire.calls import (
     Call,
     CloseBody,
     Done,
+    EnterHost,
     FailureKind,
+    GetMonotonicTime,
+    HostEntered,
     HttpRequest,
+    MonotonicTime,
     OpenBody,
     ReadBody,
     Reply,
@@ -26,6 +31,7 @@ from tests.wire.pools import SERVICES, URL
 
 BODY = b"some bytes of a body"
 FLAWLESS = Resource(BODY)
+DEAF = Resource(BODY, heeds_if_match=False)
 MISMATCH = Reason.CHECKSUM_MISMATCH
 
 
@@ -40,6 +46,10 @@ class World:
 
     def perform(self, call: Call) -> Reply:
         match call:
+            case EnterHost(host):
+                return HostEntered(Permit(host, 0), 0.0)
+            case GetMonotonicTime():
+                return MonotonicTime(self.now_s)
             case OpenBody(request=request):
                 return self.model.open(request, self.now_s)
             case ReadBody(body, collector):
@@ -191,7 +201,7 @@ def test_a_body_that_was_closed_is_broken() -> None:
     world = World()
     request = HttpRequest("GET", "https", "a.example", 443, "/some/file.bin")
     opened: Any = world.model.open(request, 0.0)
-    assert dict(opened.headers) == {"content-length": str(len(BODY)), "etag": '"v1"'}
+    assert dict(opened.headers) == {"content-length": str(len(BODY)), "etag": '"v1"', "accept-ranges": "bytes"}
     world.model.close(opened.body)
     world.model.close(opened.body)
     found = world.model.read(opened.body, Cargo(URL, "").begin_part(1, 10))
@@ -205,6 +215,71 @@ def test_a_digest_is_of_the_body(digest: Digest) -> None:
     opened: Any = world.model.open(HttpRequest("HEAD", "https", "a.example", 443, "/some/file.bin"), 0.0)
     assert len(promised_digests(opened.headers)) == 1
     assert world.fetch() == (BODY, None)
+
+
+def ask(world: World, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes | str]:
+    """A reply: its status, its head, and its body or why that broke off."""
+    named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    request = HttpRequest(method, "https", "a.example", 443, "/some/file.bin", named)
+    opened = world.model.open(request, world.now_s)
+    part = Cargo(URL, "").begin_part(1, 1_000)
+    reply = world.model.read(opened.body, part)
+    part.seal()
+    return opened.status, dict(opened.headers), part.data if isinstance(reply, BodyRead) else reply.kind.value
+
+
+@pytest.mark.parametrize(
+    ("resource", "asked", "expected"),
+    [
+        (FLAWLESS, {"Range": "bytes=0-0"}, (206, f"bytes 0-0/{len(BODY)}", BODY[:1])),
+        (FLAWLESS, {"Range": "bytes=5-9"}, (206, f"bytes 5-9/{len(BODY)}", BODY[5:10])),
+        (FLAWLESS, {"Range": "bytes=18-99"}, (206, f"bytes 18-19/{len(BODY)}", BODY[18:])),
+        (FLAWLESS, {"Range": "bytes=20-29"}, (416, f"bytes */{len(BODY)}", b"")),
+        (Resource(), {"Range": "bytes=0-0"}, (416, "bytes */0", b"")),
+        (FLAWLESS, {"Range": "bytes=5-9", "If_Match": '"v1"'}, (206, f"bytes 5-9/{len(BODY)}", BODY[5:10])),
+        (FLAWLESS, {"Range": "bytes=5-9", "If_Match": '"v0"'}, (412, None, b"")),
+        (DEAF, {"Range": "bytes=5-9", "If_Match": '"v0"'}, (206, "bytes 5-9/20", BODY[5:10])),
+        (Resource(BODY, strong_etag=False), {"Range": "bytes=5-9", "If_Match": 'W/"v"'}, (412, None, b"")),
+        (Resource(BODY, ranges=False), {"Range": "bytes=5-9"}, (200, None, BODY)),
+        (Resource(BODY, flaw=Flaw(garbled=True)), {"Range": "bytes=5-9", "If_Match": '"v1"'}, (412, None, b"")),
+        (Resource(BODY, flaw=Flaw(reset_after=7)), {"Range": "bytes=5-6"}, (206, "bytes 5-6/20", BODY[5:7])),
+        (Resource(BODY, flaw=Flaw(reset_after=7)), {"Range": "bytes=5-9"}, (206, "bytes 5-9/20", "broken")),
+        (Resource(BODY, flaw=Flaw(reset_after=7)), {"Range": "bytes=9-9"}, (206, "bytes 9-9/20", "broken")),
+        (Resource(BODY, flaw=Flaw(length_off=1)), {"Range": "bytes=18-20"}, (206, "bytes 18-20/21", "broken")),
+        (Resource(BODY, flaw=Flaw(length_off=-1)), {"Range": "bytes=18-20"}, (206, "bytes 18-18/19", BODY[18:19])),
+    ],
+)  # fmt: skip
+def test_a_range(resource: Resource, asked: dict[str, str], expected: tuple[int, str | None, bytes | str]) -> None:
+    """As RFC 9110 has it: 13.1.1, 14.2, 14.4, 15.3.7, 15.5.13, 15.5.17."""
+    status, head, body = ask(World(resource, piece_bytes=2), **asked)
+    assert (status, head.get("content-range"), body) == expected
+    if isinstance(body, bytes):
+        assert int(head["content-length"]) == len(body)
+
+
+def test_what_a_part_tells_of_its_object() -> None:
+    """What the whole tells (RFC 9110, 15.3.7), but for digests of the whole."""
+    resource = Resource(BODY, digests=tuple(Digest), headers=(("content-type", "text/x"),))
+    status, head, _ = ask(World(resource), Range="bytes=0-1")
+    about = {"etag": '"v1"', "accept-ranges": "bytes", "content-type": "text/x"}
+    assert (status, head) == (206, about | {"content-length": "2", "content-range": "bytes 0-1/20"})
+    assert ask(World(resource), "HEAD", Range="bytes=0-1")[0] == 200
+
+
+def test_what_is_heeded_and_what_is_announced_are_two_things() -> None:
+    silent = World(Resource(BODY, announces_ranges=False))
+    assert "accept-ranges" not in ask(silent)[1]
+    assert ask(silent, Range="bytes=0-1")[0] == 206
+    boasting = World(Resource(BODY, ranges=False))
+    assert ask(boasting)[1]["accept-ranges"] == "bytes"
+    assert ask(boasting, Range="bytes=0-1")[0] == 200
+
+
+def test_a_weak_validator_stays_when_the_bytes_change() -> None:
+    world = World(Resource(BODY, strong_etag=False))
+    before = ask(world)[1]["etag"]
+    world.model.change(URL)
+    assert ask(world)[1]["etag"] == before == 'W/"v"'
 
 
 def test_a_twin_goes_its_own_way() -> None:

@@ -276,6 +276,7 @@ class CopyDriver(_Remembering):
     ) -> None:
         super().__init__(local, watch)
         self.services = services
+        self.names = names
         self.job = job
         self.cargo = Cargo(job.url, receipt)
         self.state = services.manager.copy(*names)
@@ -329,8 +330,7 @@ class CopyDriver(_Remembering):
         return time.now_s
 
     def _twin(self) -> Self:
-        names = self.state.token, self.state.copy_id
-        return type(self)(self.local, self.services, self.job, self.cargo.receipt, names)
+        return type(self)(self.local, self.services, self.job, self.cargo.receipt, self.names)
 
     def _situation(self) -> Hashable:
         cargo = self.cargo

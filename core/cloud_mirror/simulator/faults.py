@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import math
-from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -135,9 +134,6 @@ one where Redis has long for its answer and the lease is short: so what is left 
 twice is not here, for the lease alone decides; nor is a crash, for a copy ends with its process.
 """
 
-HINDERING: Final = frozenset({Scope.REDIS, Scope.STORE, Scope.ORIGIN, Scope.BODY, Scope.TIMED})
-"""Where a fault may keep a copy from its end, or from cleaning up behind itself."""
-
 TIMED: Final = tuple(fault for fault in Fault if fault.scope is Scope.TIMED)
 
 
@@ -170,7 +166,7 @@ class Weather:
     def __init__(self, swarm: Swarm, chance: Chance) -> None:
         self.swarm = swarm
         self.happened: dict[Fault, int] = {}
-        self._struck: Counter[Place | None] = Counter()
+        self._hindrances: list[tuple[float, float, Place | None]] = []
         self._upsets: list[tuple[float, float, Place | None]] = []
         self._chance = chance
         self._scopes: dict[Scope, tuple[float, tuple[tuple[Fault, float], ...]]] = {}
@@ -207,14 +203,23 @@ class Weather:
                 return fault
         return here[-1][0]
 
-    def count(self, fault: Fault, place: Place | None = None) -> None:
-        """It really happened, to that place's calls or objects (a pool and a URL), or (None) to anybody's."""
+    def count(self, fault: Fault) -> None:
+        """It really happened."""
         self.happened[fault] = self.happened.get(fault, 0) + 1
-        self._struck[place] += fault.scope in HINDERING
 
-    def struck(self, place: Place) -> int:
-        """How many faults may have hindered a copy of that place so far."""
-        return self._struck[place] + self._struck[None]
+    def hinder(self, since_s: float, until_s: float, place: Place | None) -> None:
+        """Something may have kept a copy from its end, or from cleaning up behind itself: that place's (a pool and a
+        URL), or (None) anybody's.
+        """
+        self._hindrances.append((since_s, until_s, place))
+
+    def hindered(self, place: Place, from_s: float, to_s: float) -> bool:
+        """Whether something did at some moment between those."""
+        return any(
+            since_s <= to_s and until_s >= from_s
+            for since_s, until_s, whose in self._hindrances
+            if whose in (None, place)
+        )
 
     def upset(self, fault: Fault, until_s: float, place: Place | None) -> None:
         """What may take a lease struck, and lasts until then: that place's (a pool and a URL), or (None) anybody's."""

@@ -27,6 +27,9 @@ from cloud_mirror.wire.calls import HttpReply, HttpRequest, RedisReply
 from cloud_mirror.wire.services import PoolServices
 
 SECRETS: Final = (HIDDEN, "Traceback", "upload-", "put-")
+BEFORE_S: Final = 1.0
+"""How long before an upload was begun something may have happened that lost it: its own request was under way."""
+
 _LASTING: Final = frozenset(reason.code for reason in PERMANENT)
 
 
@@ -62,8 +65,8 @@ class Inspection:
         self._network = network
         self._services = services
         self._pools = pools
-        self._renewed: dict[str, float] = {}  # by token: when its holder was last heard of
-        self._dead: dict[str, float] = {}  # by token: since when its holder is dead
+        self._renewed: dict[str, float] = {}  # by name: when a holder was last heard of
+        self._dead: dict[str, float] = {}  # by name: since when a holder is dead
         self._deleting: tuple[str, str] | None = None
         self._target: Value | None = None  # what a script is about to write over
 
@@ -132,8 +135,9 @@ class Inspection:
                 f"{'done' if done else 'refused'}, was [{state}]"
             )
         token, status_was = fields.get(b"token", b"").decode("ascii", "replace"), fields.get(b"status")
-        if status_was == b"pending" and token in self._dead and fields.get(b"holder") == b"copying":
-            self._look_at_dead(token)
+        name = token.partition("-")[0]
+        if status_was == b"pending" and name in self._dead and fields.get(b"holder") == b"copying":
+            self._look_at_dead(name)
         if task.role is Role.LETTER and operation == "write":
             self.history.given_up.setdefault((task.pool, key), []).append(self._agenda.now_s)
         if operation == "read" or not done:
@@ -165,10 +169,10 @@ class Inspection:
             move = Move(token, holder, task.role.value, task.names, key)
             self.report("holder-alone", invariants.holder_alone(move))
 
-    def _look_at_dead(self, token: str) -> None:
+    def _look_at_dead(self, name: str) -> None:
         wrong = invariants.lease_frees(
-            self._dead[token],
-            self._renewed.get(token, 0.0),
+            self._dead[name],
+            self._renewed.get(name, 0.0),
             self._settings.policy.worker.lease_s,
             self.history.clock_back_s,
             self._agenda.now_s,
@@ -218,15 +222,19 @@ class Inspection:
         return tuple(found)
 
     def look_at_uploads(self) -> None:
-        """In the end: is each upload that is still there explained?"""
-        redis = self._services.redis
+        """In the end: is each upload that is still there explained? What lost it came before the next one was begun."""
         for pool, store in self._services.stores.values():
             for url in self.finals:
-                noted = redis.fields(keys.upload_key(pool, url)).get("upload_id")
-                left = [each.upload_id for each in store.uploads if each.key.startswith(keys.object_prefix(url))]
-                lost = sum(name != noted for name in left)
-                faults, purges = self._weather.struck((pool, url)), len(self.history.purges.get((pool, url), ()))
-                self.report("uploads-end", invariants.uploads_end(lost, faults, purges))
+                noted = self._services.redis.fields(keys.upload_key(pool, url)).get("upload_id")
+                left = [each for each in store.uploads if each.key.startswith(keys.object_prefix(url))]
+                next_s = self._agenda.now_s
+                for upload in sorted(left, key=lambda each: each.created_s, reverse=True):
+                    span = upload.created_s - BEFORE_S, next_s
+                    hindered = self._weather.hindered((pool, url), *span)
+                    purged = self.history.purged_between(pool, url, *span)
+                    wrong = invariants.uploads_end(upload.upload_id, upload.upload_id == noted, hindered or purged)
+                    self.report("uploads-end", wrong)
+                    next_s = upload.created_s
 
     def version_of(self, url: str, body: bytes) -> int | None:
         """Which version of the origin's a body is; the newest, where several have the same bytes."""

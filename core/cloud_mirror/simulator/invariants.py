@@ -181,14 +181,12 @@ def jobs_end(messages: Iterable[str], pending: Iterable[str]) -> str:
     return "" if not left else f"left in the end: {', '.join(sorted(left)[:5])}"
 
 
-def uploads_end(lost: int, faults: int, purges: int) -> str:
+def uploads_end(upload_id: str, noted: bool, excused: bool) -> str:
     """An upload ends: it is completed, aborted by its worker or by a purge, or left for another worker, who is told of
-    it. One is `lost`, and left to the store's lifecycle rule, only by a fault that hindered a copy of that URL, or by a
-    purge of it, which may come between the upload's beginning and what was said of it.
+    it (`noted`). To be lost, and left to the store's lifecycle rule, it takes a fault that may have hindered a copy of
+    that URL, or a purge of it, which may come between the upload's beginning and what was said of it.
     """
-    if lost <= faults + purges:
-        return ""
-    return f"{lost} uploads are left, and nobody knows of them, after {faults} faults and {purges} purges"
+    return "" if noted or excused else f"{upload_id} is left, and nobody knows of it"
 
 
 def one_copy(others: int, faults: int, purges: int, ran_out: bool, needless: bool) -> str:
@@ -217,8 +215,8 @@ class Held:
 
 
 def nothing_left(flights: int, keys: int, places: int, held: Held) -> str:
-    """Memory stays bounded: when nobody asks, no flight is left, Redis holds at most three keys for a URL, and processes
-    in which nothing is under way have given back all of their memory budget, and every permit to ask a host.
+    """Memory stays bounded: when nobody asks, no flight is left, Redis holds at most three keys for a URL, and
+    processes in which nothing is under way have given back all of their memory, and every permit to ask a host.
     """
     if flights:
         return f"{flights} flights are left, and nobody waits"

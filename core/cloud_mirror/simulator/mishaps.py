@@ -131,7 +131,8 @@ class Mishaps:
         else:
             happened = self._flaw(fault)
         if happened:
-            world.weather.count(fault, self._whose)
+            world.weather.count(fault)
+            world.weather.hinder(world.agenda.now_s, self._until_s, self._whose)
             world.weather.upset(fault, self._until_s, self._whose)
             world.inspection.say(f"FAULT {fault.value}")
 
@@ -238,7 +239,7 @@ class Mishaps:
     # The store and the queue.
 
     def _deny(self) -> bool:
-        self.world.network.denied_until_s = self.world.agenda.now_s + self._chance.between(1.0, 30.0)
+        self.world.network.denied_until_s = self._until_s = self.world.agenda.now_s + self._chance.between(1.0, 30.0)
         return True
 
     def _queue_url(self) -> str:
@@ -326,8 +327,8 @@ class Mishaps:
         return self._chance.pick(well) if well else None
 
     def _change(self) -> bool:
-        """An object changes, rather one that is being sent: its readers are cut off, or get the old one to its end; or one
-        whose upload nobody has completed yet.
+        """An object changes, rather one that is being sent, or whose upload is open: its readers are cut off, or get the
+        old one to its end.
         """
         all_urls, begun = tuple(source.url for source in self.world.settings.sources), self.world.inspection.begun()
         candidates = begun if begun and self._chance.happens(0.5) else self.world.network.sent
@@ -379,6 +380,7 @@ class Mishaps:
         was = self._flawed.pop(url, None)
         now = self.world.services.origin.find(url)
         if was is not None and now is not None:
+            self.world.weather.hinder(self.world.agenda.now_s, self.world.agenda.now_s, None)  # it has another length
             self.world.services.origin.put(url, replace(was, body=now.body, version=now.version))
 
     def _chain(self) -> bool:

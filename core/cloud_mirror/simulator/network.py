@@ -158,7 +158,8 @@ class Network:
         if fault is None:
             self.agenda.after(way_s, self._arrive, task, number, call, scope, way_s, None)
             return
-        self._weather.count(fault, (task.pool, task.url))
+        self._weather.count(fault)
+        self._weather.hinder(now_s, now_s, (task.pool, task.url))
         self._weather.upset(fault, now_s, (task.pool, task.url))
         if fault in INSTEAD:
             task.host.after(2 * way_s, task.answer, number, call, INSTEAD[fault]())
@@ -186,6 +187,7 @@ class Network:
             if fault in LATE:
                 way_s = chance.between(0.1, min(self.late_most_s, chance.pick((3.0, 15.0, 60.0, 200.0))))
                 self.late_until_s = max(self.late_until_s, self.agenda.now_s + way_s)
+                self._weather.hinder(self.agenda.now_s, self.agenda.now_s + way_s, (task.pool, task.url))
                 self._weather.upset(fault, self.agenda.now_s + way_s, (task.pool, task.url))
             self.agenda.after(way_s, self._arrive, task, number, call, scope, None, None)
         if chance.happens(0.5):
@@ -307,7 +309,8 @@ class Network:
             return
         fault = self._weather.strikes(Scope.ORIGIN)
         if fault is not None:
-            self._weather.count(fault, (task.pool, task.url))
+            self._weather.count(fault)
+            self._weather.hinder(self.agenda.now_s, self.agenda.now_s, (task.pool, task.url))
         way_s = chance.between(0.01, 0.2)
         match fault:
             case Fault.ORIGIN_UNREACHABLE:
@@ -339,7 +342,8 @@ class Network:
         takes_s = self._chance.unit() * (body.reading_s if body else 0.1)
         failure: TransportFailure | None = None
         if fault is not None:
-            self._weather.count(fault, (task.pool, task.url))
+            self._weather.count(fault)
+            self._weather.hinder(self.agenda.now_s, self.agenda.now_s, (task.pool, task.url))
             stalled = fault is Fault.BODY_STALLED
             failure, takes_s = (_TIMEOUT, call.idle_timeout_s) if stalled else (_BROKEN, takes_s)
         self._reading[call.body] = task, number, call

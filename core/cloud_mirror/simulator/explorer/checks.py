@@ -181,7 +181,7 @@ class Checks:
         if isinstance(driver, FlightDriver):
             return driver.state.claim_token, False
         if isinstance(driver, CopyDriver):
-            return driver.state.token, False
+            return driver.state.lease_token, False
         return "", step.move.who.startswith("b")
 
     def _lives(self, world: World) -> Iterator[str]:

@@ -229,8 +229,9 @@ class OriginModel:
         return self._opened_with(request, status, (("content-length", "0"), *headers), _Stream(b"", _ENDED))
 
     def _range(self, request: HttpRequest, url: str, resource: Resource, asked: str) -> BodyOpened:
-        """A part of what the whole would be, its end and its flaws included (RFC 9110, 15.3.7). Digests of the whole are
-        left out, as Content-MD5 would be the part's.
+        """A part of what the whole would be, its end and its flaws included (RFC 9110, 15.3.7).
+
+        Digests of the whole are left out, as Content-MD5 would be the part's.
         """
         first, last = (int(number) for number in asked.removeprefix("bytes=").split("-"))
         size = len(resource.body) + resource.flaw.length_off
