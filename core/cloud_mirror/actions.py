@@ -173,7 +173,12 @@ class KeepLease:
 
 @dataclass(frozen=True, slots=True)
 class OpenOrigin:
-    """Ask the origin for the object, hop by hop. Answer: `OriginOpened` or `OriginDeclined`."""
+    """Ask the origin for the object, hop by hop. Answer: `OriginOpened` or `OriginDeclined`.
+
+    `begun_before`: parts of it may be in the store already, so that not all of it will be wanted.
+    """
+
+    begun_before: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,7 +209,7 @@ def _on_probe(state: State, event: CopyFound | CopyNotFound | ProbeFailed) -> Tr
         return move(Row.PROBE_STALE, state, Phase.WITHDRAWING, DropEntry(state.slot, state.lease_token))
     if state.fetched or state.part_bytes:
         return fail(Row.PROBE_NOT_FOUND, state, Reason.STORE_UNAVAILABLE, "another copy took its place, and went")
-    return move(Row.PROBE_NOT_FOUND, state, Phase.OPENING, OpenOrigin())
+    return move(Row.PROBE_NOT_FOUND, state, Phase.OPENING, OpenOrigin(state.attempt > 1))
 
 
 def _on_object(state: State, event: CopyWritten | StoreFailed) -> Transition:

@@ -98,16 +98,45 @@ IN_A_BUCKET = "https://data.s3.us-east-1.amazonaws.com/a/b"
 def test_the_store_may_copy_what_lies_in_a_bucket_and_can_be_told_apart(
     headers: tuple[tuple[str, str], ...], store_can: bool
 ) -> None:
+    """HEAD tells; where it says that the store cannot, the object is opened."""
     cargo = Cargo(IN_A_BUCKET, "receipt")
-    outcome = Origin(opened(LENGTH, *headers)).run(fetch.open_object(AT_AWS, cargo))
+    replies = (opened(LENGTH, *headers),) * (1 if store_can else 2)
+    script = Origin(*replies)
+    outcome = script.run(fetch.open_object(AT_AWS, cargo, begun_before=False))
     assert isinstance(outcome, OriginOpened)
-    assert outcome.store_can is store_can
+    assert (outcome.store_can, cargo.stream is None) == (store_can, store_can)
     assert cargo.bucket_object == BucketObject("data", "a/b", ETAG)
+
+
+@pytest.mark.parametrize(
+    ("head", "looked"),
+    [
+        (opened(LENGTH, *RANGED), True),
+        (opened(LENGTH, ("etag", ETAG)), False),
+        (BodyOpened(STREAM, 404, ()), False),
+    ],
+)
+def test_of_what_was_begun_before_not_even_the_beginning_need_come(head: BodyOpened, looked: bool) -> None:
+    cargo = Cargo(URL, "receipt")
+    script = Origin(head, *(() if looked else (opened(LENGTH, *RANGED),)))
+    outcome = script.run(fetch.open_object(SERVICES, cargo, begun_before=True))
+    assert isinstance(outcome, OriginOpened)
+    assert outcome.ranges
+    assert (cargo.stream is None) is looked
+
+
+def test_a_head_that_was_answered_for_another_request_says_nothing() -> None:
+    """HEAD is refused, and the first byte is given instead: how long the object is, only GET says."""
+    cargo = Cargo(URL, "receipt")
+    script = Origin(BodyOpened(1, 403, ()), BodyOpened(2, 206, (("content-length", "1"),)), opened(LENGTH, *RANGED))
+    outcome = script.run(fetch.open_object(SERVICES, cargo, begun_before=True))
+    assert isinstance(outcome, OriginOpened)
+    assert (outcome.length, cargo.open_stream) == (LENGTH, STREAM)
 
 
 def test_of_a_url_with_a_query_the_store_is_told_nothing() -> None:
     cargo = Cargo(IN_A_BUCKET + "?signature=x", "receipt")
-    outcome = Origin(opened(LENGTH, *RANGED)).run(fetch.open_object(AT_AWS, cargo))
+    outcome = Origin(opened(LENGTH, *RANGED)).run(fetch.open_object(AT_AWS, cargo, begun_before=False))
     assert isinstance(outcome, OriginOpened)
     assert (outcome.store_can, cargo.source) == (False, None)
 

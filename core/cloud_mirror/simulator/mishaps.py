@@ -327,8 +327,9 @@ class Mishaps:
         return self._chance.pick(well) if well else None
 
     def _change(self) -> bool:
-        """An object changes, rather one that is being sent, or whose upload is open: its readers are cut off, or get the
-        old one to its end.
+        """An object changes, rather one that is being sent, or whose upload is open.
+
+        Its readers are cut off, or get the old one to its end.
         """
         all_urls, begun = tuple(source.url for source in self.world.settings.sources), self.world.inspection.begun()
         candidates = begun if begun and self._chance.happens(0.5) else self.world.network.sent

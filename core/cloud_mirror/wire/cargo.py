@@ -167,8 +167,8 @@ class Cargo:
         self._sha256 = hashlib.sha256()
         self._promised = [(_HASHES[name](), value) for name, value in promised_digests(headers) if name in _HASHES]
 
-    def load(self, body: int, headers: Headers, opened: OriginOpened) -> None:
-        """Begin with a body that was just opened; forget what was read of another."""
+    def load(self, body: int | None, headers: Headers, opened: OriginOpened) -> None:
+        """Begin with a body that was just opened (None: only looked at); forget what was read of another."""
         self._begin(body, headers, opened.length, opened.etag)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from cloud_mirror import keys
 from cloud_mirror.actions import (
@@ -88,8 +88,8 @@ def perform(services: PoolServices, cargo: Cargo, action: CopyAction) -> Procedu
             return (yield from store.read_epoch(services, url))
         case DeleteCopy(epoch):
             return (yield from store.delete_copy(services, url, epoch))
-        case OpenOrigin():
-            return (yield from fetch.open_object(services, cargo))
+        case OpenOrigin(begun_before):
+            return (yield from fetch.open_object(services, cargo, begun_before))
         case CloseOrigin():
             return (yield from fetch.close(cargo))
         case FindUpload(epoch):

@@ -7,7 +7,9 @@ from typing import Final
 
 from cloud_mirror.actions import FetchPart
 from cloud_mirror.events import FetchFailed, OriginClosed, OriginDeclined, OriginOpened, PartFetched, PartReserved
+from cloud_mirror.origin import Asking
 from cloud_mirror.reason import Reason
+from cloud_mirror.source import parse_source
 from cloud_mirror.wire.calls import (
     Backoff,
     BodyRead,
@@ -27,21 +29,47 @@ LONGEST_REST_S: Final = 8.0
 """How long a fetch waits at most before it is tried again, after the first setback and after many."""
 
 
-def open_object(services: PoolServices, cargo: Cargo) -> Procedure[OriginOpened | OriginDeclined]:
+def open_object(
+    services: PoolServices, cargo: Cargo, begun_before: bool
+) -> Procedure[OriginOpened | OriginDeclined]:
     """Ask the origin for the object; what was open of it before is closed."""
     yield from close(cargo)
     cargo.forget_parts()
     yield from give_back(cargo)
+    looked = yield from _look(services, cargo, begun_before)
+    if looked is not None:
+        return looked
     outcome = yield from origin.open_origin(services, cargo.url)
     if isinstance(outcome, OriginDeclined):
         return outcome
-    cargo.load(outcome.body, outcome.headers, outcome.opened)
-    cargo.source = services.provider.bucket_object(outcome.url)
+    return _load(services, cargo, outcome, outcome.body)
+
+
+def _look(services: PoolServices, cargo: Cargo, begun_before: bool) -> Procedure[OriginOpened | None]:
+    """What HEAD says of an object whose beginning need not come: the store may copy it by itself, or has it already.
+
+    None where that is not so, or was found not to work: then the object is to be opened.
+    """
+    source = parse_source(cargo.url, len(cargo.url))
+    in_bucket = services.provider.bucket_object(source) is not None
+    if cargo.beginnings > 1 or not (begun_before or in_bucket):
+        return None
+    outcome = yield from origin.open_origin(services, cargo.url, Asking.HEAD)
+    if isinstance(outcome, OriginDeclined):
+        return None
+    yield CloseBody(outcome.body)
+    opened = _load(services, cargo, outcome, None)
+    return opened if opened.store_can or (begun_before and opened.ranges) else None
+
+
+def _load(services: PoolServices, cargo: Cargo, found: origin.OpenedObject, stream: int | None) -> OriginOpened:
+    """Begin with what the origin said, and say what can be done with it."""
+    cargo.load(stream, found.headers, found.opened)
+    cargo.source = services.provider.bucket_object(found.url)
     if cargo.source is not None:
-        cargo.source = replace(cargo.source, etag=outcome.opened.etag)
-    combinable = cargo.combinable
-    store_can = cargo.source is not None and outcome.opened.ranges and combinable
-    return replace(outcome.opened, ordered=not combinable, store_can=store_can)
+        cargo.source = replace(cargo.source, etag=found.opened.etag)
+    store_can = cargo.source is not None and found.opened.ranges and cargo.combinable
+    return replace(found.opened, ordered=not cargo.combinable, store_can=store_can)
 
 
 def close(cargo: Cargo) -> Procedure[OriginClosed]:

@@ -80,9 +80,14 @@ def check_origin(
     return OriginApproved()
 
 
-def open_origin(services: PoolServices, url: str) -> Procedure[OpenedObject | OriginDeclined]:
-    """Ask for the whole object. Its body is open when this returns `OpenedObject`."""
-    outcome = yield from _ask_hops(services, Hop(parse_source(url, len(url)), Asking.GET))
+def open_origin(
+    services: PoolServices, url: str, asking: Asking = Asking.GET
+) -> Procedure[OpenedObject | OriginDeclined]:
+    """Ask for the whole object. Its body is open when this returns `OpenedObject`; a HEAD's is empty.
+
+    A HEAD must be answered by a 200 itself, which is not so for every object that the origin has.
+    """
+    outcome = yield from _ask_hops(services, Hop(parse_source(url, len(url)), asking))
     if isinstance(outcome, OriginDeclined):
         return outcome
     hop, reply = outcome
@@ -91,6 +96,9 @@ def open_origin(services: PoolServices, url: str) -> Procedure[OpenedObject | Or
     except LengthError as error:
         yield CloseBody(reply.body)
         return OriginDeclined(Reason.ORIGIN_REPLY, reply.status, str(error))
+    if reply.status != 200 or hop.asking is not asking:
+        yield CloseBody(reply.body)
+        return OriginDeclined(Reason.ORIGIN_REPLY, reply.status, "what HEAD was answered says nothing of a GET")
     etag = first(reply.headers, "etag") or ""
     opened = OriginOpened(length, etag, reply.delimited, gives_ranges(reply.headers))
     return OpenedObject(reply.body, hop.url, reply.headers, opened)
