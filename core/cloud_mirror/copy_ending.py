@@ -7,7 +7,6 @@ with is left to it where the copy ended for a reason that may pass.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 from cloud_mirror.actions import (
     AbortUpload,
@@ -23,9 +22,6 @@ from cloud_mirror.actions import (
 )
 from cloud_mirror.copy_table import Phase, Row, State, Stop, Transition
 from cloud_mirror.reason import PERMANENT, Reason
-
-DOUBTFUL: Final = PERMANENT | {Reason.LENGTH_MISMATCH, Reason.CHECKSUM_MISMATCH}
-"""After these, what was uploaded is of no use to anybody."""
 
 
 def move(row: Row, state: State, phase: Phase, action: CopyAction) -> Transition:
@@ -52,7 +48,7 @@ def on_stop(row: Row, state: State, stop: Stop) -> Transition:
 def fail(row: Row, state: State, fault: Reason, detail: str = "") -> Transition:
     """The copy cannot be made: clean up, write down why, and settle the job."""
     assert state.fault is None, "a copy that has failed does nothing more that could fail"
-    if fault in DOUBTFUL:
+    if fault in PERMANENT:  # nobody comes to go on
         state = replace(state, lasting=False)
     return stop_when_quiet(row, replace(state, fault=fault, detail=detail))
 

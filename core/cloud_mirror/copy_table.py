@@ -233,9 +233,9 @@ class State:
                 return replace(noted, setbacks=0 if advanced else self.setbacks + 1)
             case PartUploaded(number):
                 return replace(self, uploading=self.uploading.without(number))
-            case StoreFailed(settled=settled, part=number):
-                uploading = self.uploading.without(number)
-                return replace(self, uploading=uploading, lasting=self.lasting and not settled)
+            case _:
+                uploading = self.uploading.without(event.part)
+                return replace(self, uploading=uploading, lasting=self.lasting and not event.settled)
 
     def opened(self, event: OriginOpened) -> State:
         """The same, with what the origin said of the object."""

@@ -140,8 +140,6 @@ def on_transfer(state: State, event: PartFetched | FetchFailed | PartUploaded | 
             return fail(Row.STORE_FAILED, state, reason, detail)
         case PartFetched(fault=Reason() as fault):
             return fail(Row.FETCHED_FAULT, state, fault, f"{state.size} bytes")
-        case PartFetched() if state.length is not None and state.size > state.length:
-            return fail(Row.FETCHED_FAULT, state, Reason.LENGTH_MISMATCH, f"more than {state.length} bytes")
         case PartFetched() if state.size > state.rules.max_object_bytes:
             return fail(Row.FETCHED_FAULT, state, Reason.OBJECT_TOO_LARGE, f"more than {state.size} bytes")
         case PartFetched(ended=True) if not state.upload_id:

@@ -87,7 +87,6 @@ BEGINS = (
     CompleteUpload,
 )
 """What a copy that is to stop does not begin any more."""
-DOUBT = PERMANENT | {Reason.LENGTH_MISMATCH, Reason.CHECKSUM_MISMATCH}
 DECISIVE = operator.attrgetter(
     *(each.name for each in fields(State) if each.name not in ("rules", "tries", "detail", "status", "retry_after_s"))
 )
@@ -228,10 +227,13 @@ class Copying:
             case FetchPart(), PartFetched(number, size, total, ended, fault):
                 fetched = known.fetched.adding(number) if size else known.fetched
                 longest = self.state.rules.max_object_bytes if self._length is None else self._length
-                known = replace(known, fetched=fetched, broken=known.broken.without(number), total=total, ended=ended)
+                known = replace(known, fetched=fetched, broken=known.broken.without(number))
+                known = replace(known, total=max(known.total, total), ended=known.ended or ended)
                 self.bytes = replace(known, doubt=known.doubt or fault is not None or total > longest)
             case FetchPart(), FetchFailed(reason, number=number):
-                self.bytes = replace(known, broken=known.broken.adding(number), doubt=known.doubt or reason in DOUBT)
+                self.bytes = replace(
+                    known, broken=known.broken.adding(number), doubt=known.doubt or reason in PERMANENT
+                )
                 if event.apart:
                     self._find_out("ranges")
             case ((UploadPart(number=number) | CopyPart(number=number)), PartUploaded()):
@@ -295,7 +297,7 @@ class Copying:
         if self.upload and not self.confirmed:
             assert self.bytes.lasting
             assert not self.bytes.doubt
-            assert reason not in DOUBT
+            assert reason not in PERMANENT
 
     def _check_bytes(self, action: CopyAction) -> None:
         """What the machine asks for of the bytes' way."""

@@ -162,7 +162,7 @@ def fetched(state: State, number: int, at_most: int) -> tuple[CopyEvent, ...]:
     """A whole part, a last one (short, or with nothing in it), one that is not what the origin said, or none."""
     broke_off = FetchFailed(Reason.ORIGIN_BROKE_OFF, "reset", number)
     if state.length is not None:
-        return (*_fetched_of(state, state.length, number, at_most), broke_off)
+        return _fetched_of(state, state.length, number, at_most)
     full, short = state.size + at_most, state.size + 1
     on: tuple[CopyEvent, ...] = (PartFetched(number, at_most, full, ended=False),) if number < LAST_PART else ()
     return (
@@ -176,18 +176,30 @@ def fetched(state: State, number: int, at_most: int) -> tuple[CopyEvent, ...]:
 
 def _fetched_of(state: State, length: int, number: int, at_most: int) -> tuple[CopyEvent, ...]:
     """The same for an object of a length that is known: what comes is the part, or is wrong."""
-    total = state.size + at_most
-    part: tuple[CopyEvent, ...] = (PartFetched(number, at_most, total, ended=False),)
-    if total == length:
-        sha256 = "" if state.copy_id == FOUND.copy_id else "5a"  # nobody here saw all that was taken over
+    broke_off = FetchFailed(Reason.ORIGIN_BROKE_OFF, "reset", number)
+    sizes = _sizes(state, length)
+    unheard = state.size - sum(sizes[each] for each in sizes if each in state.fetched)
+    fetching = [each for each in sizes if each in state.fetching]
+    counted = next((each for each in fetching if sizes[each] == unheard), 0)  # by an answer that came before its own
+    if number == counted:
+        return (PartFetched(number, at_most, at_most, ended=False),)
+    others = sum(sizes[each] for each in fetching if each not in (number, counted))
+    sha256 = "" if state.copy_id == FOUND.copy_id else "5a"  # nobody here saw all that was taken over
+    part: tuple[CopyEvent, ...] = ()
+    for total in {state.size + at_most, state.size + at_most + others}:
         whole = PartFetched(number, at_most, total, ended=True, sha256=sha256)
-        part = (whole, replace(whole, fault=Reason.CHECKSUM_MISMATCH))
-        if not state.ranges:
-            part = (*part, PartFetched(number, at_most + 1, total + 1, ended=False))
+        wrong = replace(whole, fault=Reason.CHECKSUM_MISMATCH)
+        part += (whole, wrong) if total == length else (PartFetched(number, at_most, total, ended=False),)
     if state.ranges:
-        broke_off = FetchFailed(Reason.ORIGIN_BROKE_OFF, "reset", number, advanced=True)
-        return (*part, broke_off, FetchFailed(Reason.ORIGIN_REPLY, "not given", number, apart=True))
-    return (*part, PartFetched(number, 0, state.size, ended=True, fault=Reason.LENGTH_MISMATCH))
+        apart = FetchFailed(Reason.ORIGIN_REPLY, "not given", number, apart=True)
+        return (*part, apart, replace(broke_off, advanced=True), broke_off)
+    return (*part, PartFetched(number, 0, state.size, ended=True, fault=Reason.LENGTH_MISMATCH), broke_off)
+
+
+def _sizes(state: State, length: int) -> dict[int, int]:
+    """How long each part is of an object of a known length."""
+    size = state.part_bytes
+    return {number: min(size, length - (number - 1) * size) for number in range(1, -(-length // size) + 1)}
 
 
 FOUND = UploadFound("v", "theirs", THEIRS, NONE, 0)

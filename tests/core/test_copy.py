@@ -205,6 +205,10 @@ def test_row(row: Row) -> None:
     play(step, START, script)
 
 
+def test_rows_have_stable_names() -> None:
+    assert (Row.READ_OWN.id, Row.FETCH_BROKE_OFF.id) == ("read-own", "fetch-broke-off")
+
+
 @pytest.mark.parametrize(
     "answer", [EntryWritten(), EntryRefused(), CacheFailed()], ids=lambda each: type(each).__name__
 )

@@ -172,13 +172,13 @@ VARIANTS: dict[str, Script] = {
         to(read(pending(Holder.COPYING, 6.0, "o", None, 40)), WAIT),
     ),
     "what another worker had done of a copy says nothing of how quick this one is": (
-        to(join(0, 9.9), ReadEntry()),
+        to(join(0, 7.9), ReadEntry()),
         to(read(pending(Holder.COPYING, 5.0, "o", 30, 40, adopted=30)), WAIT),
         to(ChangeDue(), ReadEntry()),
         to(read(pending(Holder.COPYING, 5.0, "o", 30, 40, adopted=25)), say(ToOrigin(Reason.COPY_TOO_SLOW))),
     ),
     "a copy that was taken over and is ready by the deadline is waited for": (
-        to(join(0, 10.0), ReadEntry()),
+        to(join(0, 8.0), ReadEntry()),
         to(read(pending(Holder.COPYING, 5.0, "o", 30, 40, adopted=25)), WAIT),
     ),
     "who cannot have it of an origin that is left alone is told so at once, however soon that ends": (
@@ -244,6 +244,10 @@ def test_a_no_is_kept_for_as_little_as_the_policy_says() -> None:
 @pytest.mark.parametrize("row", [Row.READ_FOR_NOBODY, Row.READ_PRESENT, Row.READ_ERROR, Row.ALONE_FAILED])
 def test_a_flight_that_owes_nobody_anything_is_done(row: Row) -> None:
     assert play(step, START, ROWS[row]).phase is Phase.DONE
+
+
+def test_rows_have_stable_names() -> None:
+    assert (Row.READ_FOR_NOBODY.id, Row.CLAIM_WON.id) == ("read-for-nobody", "claim-won")
 
 
 def test_a_flight_whose_cache_fails_when_nobody_waits_is_done() -> None:
