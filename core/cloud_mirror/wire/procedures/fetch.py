@@ -73,10 +73,12 @@ def _load(services: PoolServices, cargo: Cargo, found: origin.OpenedObject, stre
 
 
 def close(cargo: Cargo) -> Procedure[OriginClosed]:
-    """Give up every body that is open."""
+    """Give up every body that is open. Until it is closed, it is the cargo's: a copy may end before."""
     cargo.closing = True
     while cargo.bodies:
-        yield CloseBody(cargo.bodies.pop())
+        body = next(iter(cargo.bodies))
+        yield CloseBody(body)
+        cargo.bodies.discard(body)
     return OriginClosed()
 
 
@@ -169,8 +171,8 @@ def _read_by_itself(
         reply = yield from host.read_paced(source, opened, part, source.read_timeout_s)
     else:
         reply = TransportFailure(FailureKind.BROKEN, "the origin's bodies were closed")
-    cargo.bodies.discard(opened)
     yield CloseBody(opened)
+    cargo.bodies.discard(opened)
     if isinstance(reply, TransportFailure):
         return _broke_off(cargo, reply)
     if part.size > action.at_most_bytes:
@@ -182,8 +184,8 @@ def _read_by_itself(
 
 def _close_stream(cargo: Cargo) -> Procedure[None]:
     body, cargo.stream = cargo.open_stream, None
-    cargo.bodies.discard(body)
     yield CloseBody(body)
+    cargo.bodies.discard(body)
 
 
 def _broke_off(cargo: Cargo, failure: TransportFailure) -> FetchFailed:
