@@ -42,6 +42,8 @@ from cloud_mirror.wire.calls import (
     Call,
     CloseBody,
     GetMonotonicTime,
+    HttpExchange,
+    HttpRequest,
     MonotonicTime,
     Procedure,
     ReadBody,
@@ -146,7 +148,7 @@ class Driver(ABC):
                 call = running.procedure.send(reply)
                 reply = self._own_reply(call)
                 if reply is None:
-                    self.calls[number] = call
+                    self.calls[number] = _as_value(call)
                     return
         except StopIteration as end:
             del self._running[number]
@@ -364,6 +366,14 @@ class ProcedureDriver(_Remembering):
 
     def _situation(self) -> Hashable:
         return self.done
+
+
+def _as_value(call: Call) -> Call:
+    """A call that can be looked up: with bytes where it has a view of a part's, which its owner may write over later."""
+    match call:
+        case HttpExchange(request=HttpRequest(body=memoryview() as view) as request):
+            return replace(call, request=replace(request, body=bytes(view)))
+    return call
 
 
 def _rest(for_s: float) -> Generator[Any, Any, None]:

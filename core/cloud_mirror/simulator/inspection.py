@@ -27,8 +27,10 @@ from cloud_mirror.wire.calls import HttpReply, HttpRequest, RedisReply
 from cloud_mirror.wire.services import PoolServices
 
 SECRETS: Final = (HIDDEN, "Traceback", "upload-", "put-")
-BEFORE_S: Final = 1.0
-"""How long before an upload was begun something may have happened that lost it: its own request was under way."""
+BEFORE_S: Final = 100.0
+"""How long before an upload was begun something may have happened that lost it: its own request was under way, with as
+many tries as it has, each as long as it may take.
+"""
 
 _LASTING: Final = frozenset(reason.code for reason in PERMANENT)
 

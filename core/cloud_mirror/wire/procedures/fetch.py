@@ -29,9 +29,7 @@ LONGEST_REST_S: Final = 8.0
 """How long a fetch waits at most before it is tried again, after the first setback and after many."""
 
 
-def open_object(
-    services: PoolServices, cargo: Cargo, begun_before: bool
-) -> Procedure[OriginOpened | OriginDeclined]:
+def open_object(services: PoolServices, cargo: Cargo, begun_before: bool) -> Procedure[OriginOpened | OriginDeclined]:
     """Ask the origin for the object; what was open of it before is closed."""
     yield from close(cargo)
     cargo.forget_parts()
@@ -73,10 +71,12 @@ def _load(services: PoolServices, cargo: Cargo, found: origin.OpenedObject, stre
 
 
 def close(cargo: Cargo) -> Procedure[OriginClosed]:
-    """Give up every body that is open."""
+    """Give up every body that is open. Until it is closed, it is the cargo's: a copy may end before."""
     cargo.closing = True
     while cargo.bodies:
-        yield CloseBody(cargo.bodies.pop())
+        body = next(iter(cargo.bodies))
+        yield CloseBody(body)
+        cargo.bodies.discard(body)
     return OriginClosed()
 
 
@@ -169,8 +169,8 @@ def _read_by_itself(
         reply = yield from host.read_paced(source, opened, part, source.read_timeout_s)
     else:
         reply = TransportFailure(FailureKind.BROKEN, "the origin's bodies were closed")
-    cargo.bodies.discard(opened)
     yield CloseBody(opened)
+    cargo.bodies.discard(opened)
     if isinstance(reply, TransportFailure):
         return _broke_off(cargo, reply)
     if part.size > action.at_most_bytes:
@@ -182,8 +182,8 @@ def _read_by_itself(
 
 def _close_stream(cargo: Cargo) -> Procedure[None]:
     body, cargo.stream = cargo.open_stream, None
-    cargo.bodies.discard(body)
     yield CloseBody(body)
+    cargo.bodies.discard(body)
 
 
 def _broke_off(cargo: Cargo, failure: TransportFailure) -> FetchFailed:
