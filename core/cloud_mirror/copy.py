@@ -23,7 +23,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cloud_mirror.actions import (
+from cloud_mirror.actions import ProbeCopy, ReadEntry, Slot, WriteEntry
+from cloud_mirror.copy_actions import (
     Acknowledge,
     Acquire,
     CopyAction,
@@ -32,12 +33,8 @@ from cloud_mirror.actions import (
     DropServed,
     KeepLease,
     OpenOrigin,
-    ProbeCopy,
-    ReadEntry,
-    Slot,
     TagCopy,
     VerifyCopy,
-    WriteEntry,
 )
 from cloud_mirror.copy_ending import (
     check_epoch,
@@ -50,43 +47,45 @@ from cloud_mirror.copy_ending import (
     settle,
     stop_when_quiet,
 )
-from cloud_mirror.copy_table import MAX_TRIES, OUTAGE_REST_S, Phase, Row, State, Stop, Transition
-from cloud_mirror.copy_transfer import on_created, on_found, on_origin, on_reserved, on_transfer
-from cloud_mirror.entry import Holder, Status
-from cloud_mirror.events import (
-    CacheFailed,
+from cloud_mirror.copy_events import (
     CleanedUp,
     CopyDiffers,
     CopyEvent,
-    CopyFound,
-    CopyNotFound,
     CopyOverdue,
     CopyTagged,
     CopyVerified,
     CopyWritten,
-    DrainBegun,
-    EntryRead,
-    EntryRefused,
-    EntryWritten,
     EpochRead,
     FetchFailed,
-    FoundCopy,
     HandOverDue,
     JobReceived,
     JobSettled,
     LeaseAcquired,
     LeaseDenied,
     LeaseLost,
-    OriginDeclined,
     OriginOpened,
     PartFetched,
     PartReserved,
     PartUploaded,
-    ProbeFailed,
-    StoreFailed,
     UploadCreated,
     UploadFound,
     UploadNotFound,
+)
+from cloud_mirror.copy_table import MAX_TRIES, OUTAGE_REST_S, Phase, Row, State, Stop, Transition
+from cloud_mirror.copy_transfer import on_created, on_found, on_origin, on_reserved, on_transfer
+from cloud_mirror.entry import Holder, Status
+from cloud_mirror.events import (
+    CacheFailed,
+    CopyFound,
+    CopyNotFound,
+    DrainBegun,
+    EntryRead,
+    EntryRefused,
+    EntryWritten,
+    FoundCopy,
+    OriginDeclined,
+    ProbeFailed,
+    StoreFailed,
 )
 from cloud_mirror.reason import PERMANENT, Reason
 from cloud_mirror.redirect import AHEAD_S

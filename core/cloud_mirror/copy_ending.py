@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cloud_mirror.actions import (
+from cloud_mirror.actions import WriteEntry
+from cloud_mirror.copy_actions import (
     AbortUpload,
     Acknowledge,
     CloseOrigin,
@@ -18,7 +19,6 @@ from cloud_mirror.actions import (
     OpenOrigin,
     ReadEpoch,
     ReturnJob,
-    WriteEntry,
 )
 from cloud_mirror.copy_table import Phase, Row, State, Stop, Transition
 from cloud_mirror.reason import PERMANENT, Reason

@@ -6,9 +6,11 @@ import enum
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from cloud_mirror.actions import CopyAction, Draft, Slot
+from cloud_mirror.actions import Draft, Slot
+from cloud_mirror.copy_actions import CopyAction
+from cloud_mirror.copy_events import FetchFailed, OriginOpened, PartFetched, PartUploaded
 from cloud_mirror.entry import Entry, Holder, Status
-from cloud_mirror.events import FetchFailed, FoundCopy, OriginOpened, PartFetched, PartUploaded, StoreFailed
+from cloud_mirror.events import FoundCopy, StoreFailed
 from cloud_mirror.plan import NONE, Parts, Plan
 from cloud_mirror.reason import LASTING, PERMANENT, Reason
 from cloud_mirror.redirect import LONGEST_NO_S, MARGIN_OF_LIFE_S, present

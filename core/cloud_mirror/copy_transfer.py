@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cloud_mirror.actions import (
+from cloud_mirror.copy_actions import (
     CloseOrigin,
     CompleteUpload,
     CopyAction,
@@ -35,18 +35,17 @@ from cloud_mirror.actions import (
     UploadPart,
 )
 from cloud_mirror.copy_ending import fail, move, stop_when_quiet
-from cloud_mirror.copy_table import MAX_SETBACKS, Phase, Row, State, Transition
-from cloud_mirror.events import (
+from cloud_mirror.copy_events import (
     FetchFailed,
-    OriginDeclined,
     OriginOpened,
     PartFetched,
     PartUploaded,
-    StoreFailed,
     UploadCreated,
     UploadFound,
     UploadNotFound,
 )
+from cloud_mirror.copy_table import MAX_SETBACKS, Phase, Row, State, Transition
+from cloud_mirror.events import OriginDeclined, StoreFailed
 from cloud_mirror.reason import Reason
 
 

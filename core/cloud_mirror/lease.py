@@ -22,7 +22,8 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from cloud_mirror.actions import Slot
-from cloud_mirror.events import CacheFailed, CopyOverdue, EntryRefused, HandOverDue, LeaseLost
+from cloud_mirror.copy_events import CopyOverdue, HandOverDue, LeaseLost
+from cloud_mirror.events import CacheFailed, EntryRefused
 
 LONGEST_HIDDEN_S: Final = 41_400.0
 """SQS hides a message for 12 hours in all from its receipt; half an hour is left for handing it on."""

@@ -16,15 +16,7 @@ import enum
 from dataclasses import dataclass, replace
 
 from cloud_mirror.actions import DropEverything, PurgeAction, Sweep, WriteEpoch
-from cloud_mirror.events import (
-    CacheFailed,
-    EntryWritten,
-    EpochWritten,
-    PurgeAsked,
-    PurgeEvent,
-    StoreFailed,
-    Swept,
-)
+from cloud_mirror.events import CacheFailed, EntryWritten, EpochWritten, PurgeAsked, PurgeEvent, StoreFailed, Swept
 from cloud_mirror.reason import Reason
 
 

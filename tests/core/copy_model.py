@@ -4,9 +4,11 @@ import copy
 import operator
 from dataclasses import dataclass, fields, replace
 
-from cloud_mirror.actions import (
+from cloud_mirror.actions import ProbeCopy, ReadEntry, WriteEntry
+from cloud_mirror.changing import CHANGING
+from cloud_mirror.copy import transition
+from cloud_mirror.copy_actions import (
     BESIDE,
-    CHANGING,
     AbortUpload,
     Acknowledge,
     Acquire,
@@ -24,48 +26,46 @@ from cloud_mirror.actions import (
     FindUpload,
     KeepLease,
     OpenOrigin,
-    ProbeCopy,
     PutCopy,
-    ReadEntry,
     ReadEpoch,
     ReservePart,
     ReturnJob,
     TagCopy,
     UploadPart,
     VerifyCopy,
-    WriteEntry,
 )
-from cloud_mirror.copy import transition
-from cloud_mirror.copy_table import Phase, Row, State, Transition
-from cloud_mirror.entry import Holder, Status
-from cloud_mirror.events import (
-    CacheFailed,
+from cloud_mirror.copy_events import (
     CleanedUp,
     CopyDiffers,
     CopyEvent,
-    CopyFound,
-    CopyNotFound,
     CopyOverdue,
     CopyVerified,
     CopyWritten,
-    DrainBegun,
-    EntryRead,
-    EntryRefused,
-    EntryWritten,
     EpochRead,
     FetchFailed,
     HandOverDue,
     LeaseAcquired,
     LeaseLost,
     OriginClosed,
-    OriginDeclined,
     OriginOpened,
     PartFetched,
     PartReserved,
     PartUploaded,
-    StoreFailed,
     UploadCreated,
     UploadFound,
+)
+from cloud_mirror.copy_table import Phase, Row, State, Transition
+from cloud_mirror.entry import Holder, Status
+from cloud_mirror.events import (
+    CacheFailed,
+    CopyFound,
+    CopyNotFound,
+    DrainBegun,
+    EntryRead,
+    EntryRefused,
+    EntryWritten,
+    OriginDeclined,
+    StoreFailed,
 )
 from cloud_mirror.plan import NONE, Parts
 from cloud_mirror.reason import PERMANENT, Reason

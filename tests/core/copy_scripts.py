@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from cloud_mirror.actions import (
+from cloud_mirror.actions import Draft, ProbeCopy, ReadEntry, Slot, WriteEntry
+from cloud_mirror.copy_actions import (
     AbortUpload,
     Acquire,
     CloseOrigin,
@@ -11,45 +12,35 @@ from cloud_mirror.actions import (
     CopyPart,
     CreateUpload,
     DeleteCopy,
-    Draft,
     DropServed,
     FetchPart,
     FindUpload,
     KeepLease,
     OpenOrigin,
-    ProbeCopy,
     PutCopy,
-    ReadEntry,
     ReadEpoch,
     ReservePart,
-    Slot,
     TagCopy,
     UploadPart,
     VerifyCopy,
-    WriteEntry,
 )
-from cloud_mirror.entry import Entry, Holder, Status
-from cloud_mirror.events import (
+from cloud_mirror.copy_events import (
     CleanedUp,
     CopyDiffers,
-    CopyNotFound,
     CopyVerified,
     CopyWritten,
-    DrainBegun,
-    EntryRefused,
-    EntryWritten,
     FetchFailed,
     LeaseAcquired,
-    OriginDeclined,
     OriginOpened,
     PartFetched,
     PartReserved,
     PartUploaded,
-    StoreFailed,
     UploadCreated,
     UploadFound,
     UploadNotFound,
 )
+from cloud_mirror.entry import Entry, Holder, Status
+from cloud_mirror.events import CopyNotFound, DrainBegun, EntryRefused, EntryWritten, OriginDeclined, StoreFailed
 from cloud_mirror.plan import Parts
 from cloud_mirror.policy import MIB
 from cloud_mirror.reason import Reason

@@ -4,25 +4,11 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from cloud_mirror.actions import (
-    CopyAction,
-    FetchPart,
-    KeepLease,
-    OpenOrigin,
-    ProbeCopy,
-    ReadEntry,
-    ReservePart,
-)
+from cloud_mirror.actions import ProbeCopy, ReadEntry
+from cloud_mirror.copy_actions import CopyAction, FetchPart, KeepLease, OpenOrigin, ReservePart
+from cloud_mirror.copy_events import CopyEvent, CopyOverdue, FetchFailed, HandOverDue, PartReserved
 from cloud_mirror.copy_table import MAX_SETBACKS, Phase, Row, State
-from cloud_mirror.events import (
-    CopyEvent,
-    CopyNotFound,
-    CopyOverdue,
-    DrainBegun,
-    FetchFailed,
-    HandOverDue,
-    PartReserved,
-)
+from cloud_mirror.events import CopyNotFound, DrainBegun
 from tests.core.copy_model import Copying
 from tests.core.copy_world import JOB, LARGE, OPENED, SMALL, START, answers, read, the_origin_gives
 

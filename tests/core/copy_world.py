@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from cloud_mirror.actions import (
+from cloud_mirror.actions import ProbeCopy, ReadEntry, WriteEntry
+from cloud_mirror.copy_actions import (
     AbortUpload,
     Acknowledge,
     Acquire,
@@ -19,51 +20,50 @@ from cloud_mirror.actions import (
     FindUpload,
     KeepLease,
     OpenOrigin,
-    ProbeCopy,
     PutCopy,
-    ReadEntry,
     ReadEpoch,
     ReservePart,
     ReturnJob,
     TagCopy,
     UploadPart,
     VerifyCopy,
-    WriteEntry,
 )
-from cloud_mirror.copy_table import Rules, State
-from cloud_mirror.entry import Entry, Holder, Status
-from cloud_mirror.events import (
-    CacheFailed,
+from cloud_mirror.copy_events import (
     CleanedUp,
     CopyDiffers,
     CopyEvent,
-    CopyFound,
-    CopyNotFound,
     CopyTagged,
     CopyVerified,
     CopyWritten,
-    EntryRead,
-    EntryRefused,
-    EntryWritten,
     EpochRead,
     FetchFailed,
-    FoundCopy,
     JobReceived,
     JobSettled,
     LeaseAcquired,
     LeaseDenied,
     LeaseLost,
     OriginClosed,
-    OriginDeclined,
     OriginOpened,
     PartFetched,
     PartReserved,
     PartUploaded,
-    ProbeFailed,
-    StoreFailed,
     UploadCreated,
     UploadFound,
     UploadNotFound,
+)
+from cloud_mirror.copy_table import Rules, State
+from cloud_mirror.entry import Entry, Holder, Status
+from cloud_mirror.events import (
+    CacheFailed,
+    CopyFound,
+    CopyNotFound,
+    EntryRead,
+    EntryRefused,
+    EntryWritten,
+    FoundCopy,
+    OriginDeclined,
+    ProbeFailed,
+    StoreFailed,
 )
 from cloud_mirror.plan import NONE, Parts, Plan
 from cloud_mirror.policy import MIB

@@ -4,7 +4,9 @@ import dataclasses
 from typing import get_args
 
 from cloud_mirror import actions
-from cloud_mirror.actions import BESIDE, CHANGING, CopyAction, Draft, PurgeAction, RedirectAction, Slot, WriteEntry
+from cloud_mirror.actions import Draft, PurgeAction, RedirectAction, Slot, WriteEntry
+from cloud_mirror.changing import CHANGING
+from cloud_mirror.copy_actions import BESIDE, CopyAction
 from cloud_mirror.entry import Entry, Status
 
 ACTIONS = {*get_args(RedirectAction), *get_args(CopyAction), *get_args(PurgeAction)}

@@ -4,33 +4,24 @@ from dataclasses import replace
 
 import pytest
 
-from cloud_mirror.actions import (
+from cloud_mirror.actions import ProbeCopy, ReadEntry, Slot
+from cloud_mirror.copy import step, transition
+from cloud_mirror.copy_actions import (
     Acknowledge,
     CloseOrigin,
     DeferJob,
     DropEntry,
     DropServed,
     OpenOrigin,
-    ProbeCopy,
-    ReadEntry,
     ReadEpoch,
     ReservePart,
     ReturnJob,
-    Slot,
 )
-from cloud_mirror.copy import step, transition
-from cloud_mirror.copy_table import Phase, Row
-from cloud_mirror.entry import Holder
-from cloud_mirror.events import (
-    CacheFailed,
+from cloud_mirror.copy_events import (
     CopyDiffers,
     CopyEvent,
-    CopyFound,
-    CopyNotFound,
     CopyOverdue,
     CopyTagged,
-    EntryRefused,
-    EntryWritten,
     EpochRead,
     FetchFailed,
     HandOverDue,
@@ -42,9 +33,18 @@ from cloud_mirror.events import (
     PartFetched,
     PartReserved,
     PartUploaded,
+    UploadNotFound,
+)
+from cloud_mirror.copy_table import Phase, Row
+from cloud_mirror.entry import Holder
+from cloud_mirror.events import (
+    CacheFailed,
+    CopyFound,
+    CopyNotFound,
+    EntryRefused,
+    EntryWritten,
     ProbeFailed,
     StoreFailed,
-    UploadNotFound,
 )
 from cloud_mirror.policy import MIB
 from cloud_mirror.reason import Reason

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from cloud_mirror.actions import (
+from cloud_mirror.actions import ProbeCopy
+from cloud_mirror.copy import step
+from cloud_mirror.copy_actions import (
     Acknowledge,
     CloseOrigin,
     CompleteUpload,
@@ -14,39 +16,39 @@ from cloud_mirror.actions import (
     FetchPart,
     FindUpload,
     OpenOrigin,
-    ProbeCopy,
     PutCopy,
     ReadEpoch,
     ReturnJob,
     TagCopy,
     VerifyCopy,
 )
-from cloud_mirror.copy import step
-from cloud_mirror.copy_table import MAX_SETBACKS, Phase, State
-from cloud_mirror.events import (
+from cloud_mirror.copy_events import (
     CleanedUp,
     CopyDiffers,
-    CopyNotFound,
     CopyOverdue,
     CopyTagged,
     CopyVerified,
     CopyWritten,
-    DrainBegun,
-    EntryRefused,
-    EntryWritten,
     EpochRead,
     FetchFailed,
     HandOverDue,
     LeaseLost,
-    OriginDeclined,
     PartFetched,
     PartReserved,
     PartUploaded,
-    ProbeFailed,
-    StoreFailed,
     UploadCreated,
     UploadFound,
     UploadNotFound,
+)
+from cloud_mirror.copy_table import MAX_SETBACKS, Phase, State
+from cloud_mirror.events import (
+    CopyNotFound,
+    DrainBegun,
+    EntryRefused,
+    EntryWritten,
+    OriginDeclined,
+    ProbeFailed,
+    StoreFailed,
 )
 from cloud_mirror.plan import Parts
 from cloud_mirror.reason import Reason

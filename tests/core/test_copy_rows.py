@@ -4,26 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from cloud_mirror.actions import CloseOrigin, CreateUpload, DeferJob
 from cloud_mirror.copy import step, transition
-from cloud_mirror.copy_table import Row
-from cloud_mirror.events import (
+from cloud_mirror.copy_actions import CloseOrigin, CreateUpload, DeferJob
+from cloud_mirror.copy_events import (
     CleanedUp,
     CopyDiffers,
     CopyEvent,
-    CopyNotFound,
     CopyOverdue,
     CopyWritten,
-    DrainBegun,
-    EntryWritten,
     LeaseLost,
-    OriginDeclined,
     OriginOpened,
     PartFetched,
     PartUploaded,
-    StoreFailed,
     UploadCreated,
 )
+from cloud_mirror.copy_table import Row
+from cloud_mirror.events import CopyNotFound, DrainBegun, EntryWritten, OriginDeclined, StoreFailed
 from cloud_mirror.policy import MIB
 from cloud_mirror.reason import Reason
 from tests.core.copy_scripts import (

@@ -6,19 +6,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from cloud_mirror.actions import CopyAction, FetchPart, KeepLease, OpenOrigin, ProbeCopy, ReservePart
-from cloud_mirror.copy_table import Phase
-from cloud_mirror.events import (
+from cloud_mirror.actions import ProbeCopy
+from cloud_mirror.copy_actions import CopyAction, FetchPart, KeepLease, OpenOrigin, ReservePart
+from cloud_mirror.copy_events import (
     CopyEvent,
-    CopyFound,
     CopyOverdue,
-    DrainBegun,
     HandOverDue,
     JobReceived,
     LeaseLost,
     PartFetched,
     PartReserved,
 )
+from cloud_mirror.copy_table import Phase
+from cloud_mirror.events import CopyFound, DrainBegun
 from cloud_mirror.reason import Reason
 from tests.core.copy_model import Copying
 from tests.core.copy_world import COPY, PART, RULES, START, URL, answers, the_origin_gives

@@ -4,54 +4,53 @@ from dataclasses import replace
 
 import pytest
 
-from cloud_mirror.actions import (
+from cloud_mirror.actions import Draft, ProbeCopy, ReadEntry, Slot
+from cloud_mirror.copy import step
+from cloud_mirror.copy_actions import (
     Acknowledge,
     Acquire,
     CloseOrigin,
     CompleteUpload,
     CreateUpload,
     DeferJob,
-    Draft,
     DropEntry,
     DropServed,
     FetchPart,
     KeepLease,
     OpenOrigin,
-    ProbeCopy,
     PutCopy,
-    ReadEntry,
     ReadEpoch,
     ReturnJob,
-    Slot,
 )
-from cloud_mirror.copy import step
-from cloud_mirror.copy_table import Phase, State
-from cloud_mirror.entry import Holder
-from cloud_mirror.events import (
-    CacheFailed,
+from cloud_mirror.copy_events import (
     CleanedUp,
     CopyDiffers,
-    CopyFound,
-    CopyNotFound,
     CopyOverdue,
     CopyVerified,
-    DrainBegun,
-    EntryRefused,
-    EntryWritten,
     EpochRead,
     JobReceived,
     JobSettled,
     LeaseAcquired,
     LeaseDenied,
     LeaseLost,
-    OriginDeclined,
     OriginOpened,
     PartFetched,
     PartReserved,
     PartUploaded,
+    UploadCreated,
+)
+from cloud_mirror.copy_table import Phase, State
+from cloud_mirror.entry import Holder
+from cloud_mirror.events import (
+    CacheFailed,
+    CopyFound,
+    CopyNotFound,
+    DrainBegun,
+    EntryRefused,
+    EntryWritten,
+    OriginDeclined,
     ProbeFailed,
     StoreFailed,
-    UploadCreated,
 )
 from cloud_mirror.policy import MIB
 from cloud_mirror.reason import Reason

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import get_args
 
-from cloud_mirror.events import CopyEvent, FoundCopy, PurgeEvent, RedirectEvent, UploadCreated, UploadFound
+from cloud_mirror.copy_events import CopyEvent, UploadCreated, UploadFound
+from cloud_mirror.events import FoundCopy, PurgeEvent, RedirectEvent
 from cloud_mirror.plan import NONE
 
 EVENTS = {*get_args(RedirectEvent), *get_args(CopyEvent), *get_args(PurgeEvent), FoundCopy}

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_mirror.actions import Slot
-from cloud_mirror.events import CacheFailed, CopyOverdue, EntryRefused, HandOverDue, LeaseLost
+from cloud_mirror.copy_events import CopyOverdue, HandOverDue, LeaseLost
+from cloud_mirror.events import CacheFailed, EntryRefused
 from cloud_mirror.lease import (
     LONGEST_HIDDEN_S,
     ExtendVisibility,

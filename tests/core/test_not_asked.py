@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from cloud_mirror import copy, redirect
-from cloud_mirror.actions import CheckOrigin, DeferJob, ProbeCopy, Refuse, ReturnJob, ToOrigin
+from cloud_mirror.actions import CheckOrigin, ProbeCopy, Refuse, ToOrigin
+from cloud_mirror.copy_actions import DeferJob, ReturnJob
 from cloud_mirror.events import ClaimWon, CopyNotFound, EntryWritten, OriginDeclined
 from cloud_mirror.policy import OnDeadline
 from cloud_mirror.reason import NEGATIVE, NOT_ASKED, PERMANENT, Reason

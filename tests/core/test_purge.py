@@ -8,15 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from cloud_mirror.actions import DropEverything, PurgeAction, Sweep, WriteEpoch
-from cloud_mirror.events import (
-    CacheFailed,
-    EntryWritten,
-    EpochWritten,
-    PurgeAsked,
-    PurgeEvent,
-    StoreFailed,
-    Swept,
-)
+from cloud_mirror.events import CacheFailed, EntryWritten, EpochWritten, PurgeAsked, PurgeEvent, StoreFailed, Swept
 from cloud_mirror.purge import Phase, State, step
 from cloud_mirror.reason import Reason
 from tests.core.scripts import Script, play, to

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cloud_mirror.actions import CopyAction, FetchPart, ToCopy
+from cloud_mirror.actions import ToCopy
+from cloud_mirror.copy_actions import CopyAction, FetchPart
 from cloud_mirror.policy import MIB, Policy, WorkerPolicy
 from cloud_mirror.wire.calls import Done, Procedure, ReleaseMemory, ReserveMemory
 from cloud_mirror.wire.cargo import Cargo

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from cloud_mirror import redirect
-from cloud_mirror.actions import CopyAction, Refuse, ToCopy, ToOrigin, UploadPart
+from cloud_mirror.actions import Refuse, ToCopy, ToOrigin
+from cloud_mirror.copy_actions import CopyAction, UploadPart
 from cloud_mirror.events import EntryRead
 from cloud_mirror.policy import MIB, OnDeadline, Policy, RedisPolicy
 from cloud_mirror.reason import Reason

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from cloud_mirror import copy_ending, keys, lease
-from cloud_mirror.actions import AbortUpload, CopyAction, Draft, OpenOrigin, Response, Slot
+from cloud_mirror.actions import Draft, Response, Slot
+from cloud_mirror.copy_actions import AbortUpload, CopyAction, OpenOrigin
+from cloud_mirror.copy_events import CopyEvent, JobSettled
 from cloud_mirror.copy_table import Phase as CopyPhase
 from cloud_mirror.copy_table import Row, Transition
 from cloud_mirror.copy_table import State as CopyState
-from cloud_mirror.events import CopyEvent, CopyNotFound, JobSent, JobSettled
+from cloud_mirror.events import CopyNotFound, JobSent
 from cloud_mirror.http_api import Answer
 from cloud_mirror.manager import CacheManager
 from cloud_mirror.purge import Phase, State

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cloud_mirror import copy, purge, redirect
-from cloud_mirror.actions import OpenOrigin, Respond, ToCopy, WriteEntry
+from cloud_mirror.actions import Respond, ToCopy, WriteEntry
+from cloud_mirror.copy_actions import OpenOrigin
 from cloud_mirror.entry import Entry, Status
 from cloud_mirror.events import EntryRead, EntryWritten, Swept
 from cloud_mirror.http_api import Outcome

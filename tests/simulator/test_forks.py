@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloud_mirror.copy_events import JobReceived
 from cloud_mirror.copy_table import Phase
-from cloud_mirror.events import DrainBegun, JobReceived, Request, RequestDeadlinePassed, RequestJoined
+from cloud_mirror.events import DrainBegun, Request, RequestDeadlinePassed, RequestJoined
 from cloud_mirror.message import Job
 from cloud_mirror.simulator.chance import Chance
 from cloud_mirror.simulator.driver import CopyDriver, Driver, FlightDriver, ProcedureDriver, Rest, ignore

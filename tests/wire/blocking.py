@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cloud_mirror import copy, redirect
-from cloud_mirror.actions import AwaitChange, KeepLease, Respond, Response
+from cloud_mirror.actions import AwaitChange, Respond, Response
+from cloud_mirror.copy_actions import KeepLease
+from cloud_mirror.copy_events import CopyEvent, JobReceived
 from cloud_mirror.copy_table import State as CopyState
-from cloud_mirror.events import CopyEvent, JobReceived, RedirectEvent, Request, RequestJoined
+from cloud_mirror.events import RedirectEvent, Request, RequestJoined
 from cloud_mirror.host import Permit
 from cloud_mirror.message import Job
 from cloud_mirror.wire.calls import (

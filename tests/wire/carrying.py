@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from cloud_mirror.actions import CopyAction, FetchPart, OpenOrigin, ReservePart, Slot
-from cloud_mirror.events import CopyEvent, OriginOpened, PartFetched
+from cloud_mirror.actions import Slot
+from cloud_mirror.copy_actions import CopyAction, FetchPart, OpenOrigin, ReservePart
+from cloud_mirror.copy_events import CopyEvent, OriginOpened, PartFetched
 from cloud_mirror.wire.calls import BodyOpened, BodyRead, Call, CloseBody, OpenBody, ReadBody, Reply, TransportFailure
 from cloud_mirror.wire.cargo import Cargo, Lease
 from cloud_mirror.wire.procedures.copy import perform

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_mirror.events import OriginOpened
+from cloud_mirror.copy_events import OriginOpened
 from cloud_mirror.origin import Headers
 from cloud_mirror.policy import MIB
 from cloud_mirror.reason import Reason

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_mirror import copy
-from cloud_mirror.actions import KeepLease
+from cloud_mirror.copy_actions import KeepLease
+from cloud_mirror.copy_events import CopyEvent, JobReceived
 from cloud_mirror.copy_table import Phase, State
-from cloud_mirror.events import CopyEvent, JobReceived
 from cloud_mirror.plan import Plan
 from cloud_mirror.wire.calls import (
     BodyOpened,

@@ -5,15 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from cloud_mirror.actions import CloseOrigin, FetchPart, OpenOrigin, ReservePart, UploadPart
-from cloud_mirror.events import (
-    FetchFailed,
-    OriginClosed,
-    OriginDeclined,
-    OriginOpened,
-    PartFetched,
-    PartReserved,
-)
+from cloud_mirror.copy_actions import CloseOrigin, FetchPart, OpenOrigin, ReservePart, UploadPart
+from cloud_mirror.copy_events import FetchFailed, OriginClosed, OriginOpened, PartFetched, PartReserved
+from cloud_mirror.events import OriginDeclined
 from cloud_mirror.policy import PoolPolicy, SourcePolicy
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.calls import (

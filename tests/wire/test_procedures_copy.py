@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from cloud_mirror import keys
-from cloud_mirror.actions import (
+from cloud_mirror.actions import Draft, ProbeCopy, ReadEntry, Slot, WriteEntry
+from cloud_mirror.copy_actions import (
     AbortUpload,
     Acknowledge,
     Acquire,
@@ -17,42 +18,32 @@ from cloud_mirror.actions import (
     CreateUpload,
     DeferJob,
     DeleteCopy,
-    Draft,
     DropEntry,
     DropServed,
     FetchPart,
     KeepLease,
-    ProbeCopy,
     PutCopy,
-    ReadEntry,
     ReadEpoch,
     ReturnJob,
-    Slot,
     TagCopy,
     UploadPart,
     VerifyCopy,
-    WriteEntry,
 )
-from cloud_mirror.entry import Entry, Holder, Status
-from cloud_mirror.events import (
+from cloud_mirror.copy_events import (
     CleanedUp,
     CopyDiffers,
     CopyEvent,
-    CopyNotFound,
     CopyTagged,
     CopyVerified,
     CopyWritten,
-    EntryRead,
-    EntryWritten,
     EpochRead,
-    FoundCopy,
     JobSettled,
     LeaseAcquired,
     PartUploaded,
-    ProbeFailed,
-    StoreFailed,
     UploadCreated,
 )
+from cloud_mirror.entry import Entry, Holder, Status
+from cloud_mirror.events import CopyNotFound, EntryRead, EntryWritten, FoundCopy, ProbeFailed, StoreFailed
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.calls import (
     Call,

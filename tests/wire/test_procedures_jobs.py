@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from cloud_mirror import keys
-from cloud_mirror.events import JobFailed, JobSent, JobSettled
+from cloud_mirror.copy_events import JobSettled
+from cloud_mirror.events import JobFailed, JobSent
 from cloud_mirror.lease import QueueFailed, VisibilityExtended
 from cloud_mirror.message import Job, MessageError, to_body
 from cloud_mirror.wire.calls import (

@@ -21,6 +21,7 @@ from cloud_mirror.actions import (
     WriteEntry,
     WriteEpoch,
 )
+from cloud_mirror.copy_events import LeaseLost
 from cloud_mirror.entry import Entry, Holder, Status
 from cloud_mirror.events import (
     ChangeDue,
@@ -31,7 +32,6 @@ from cloud_mirror.events import (
     EntryWritten,
     EpochWritten,
     JobSent,
-    LeaseLost,
     OriginApproved,
     RedirectEvent,
     RefreshRequested,

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from cloud_mirror.events import OriginApproved, OriginDeclined, OriginOpened
+from cloud_mirror.copy_events import OriginOpened
+from cloud_mirror.events import OriginApproved, OriginDeclined
 from cloud_mirror.origin import Headers
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.calls import BodyOpened, FailureKind, OpenBody, Reply, Route, TransportFailure

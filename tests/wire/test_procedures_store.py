@@ -3,17 +3,8 @@
 import pytest
 
 from cloud_mirror import keys
-from cloud_mirror.events import (
-    CleanedUp,
-    CopyFound,
-    CopyNotFound,
-    EpochRead,
-    EpochWritten,
-    FoundCopy,
-    ProbeFailed,
-    StoreFailed,
-    Swept,
-)
+from cloud_mirror.copy_events import CleanedUp, EpochRead
+from cloud_mirror.events import CopyFound, CopyNotFound, EpochWritten, FoundCopy, ProbeFailed, StoreFailed, Swept
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.asking import Failed
 from cloud_mirror.wire.calls import Backoff, FailureKind, HttpExchange, HttpReply, Reply, TransportFailure

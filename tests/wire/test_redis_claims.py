@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_mirror.actions import Claim, Draft, Slot
+from cloud_mirror.copy_events import LeaseAcquired, LeaseDenied
 from cloud_mirror.entry import Entry, Holder, Status
-from cloud_mirror.events import ClaimLost, ClaimWon, EntryRefused, EntryWritten, LeaseAcquired, LeaseDenied
+from cloud_mirror.events import ClaimLost, ClaimWon, EntryRefused, EntryWritten
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.procedures import cache as procedures

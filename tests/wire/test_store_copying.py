@@ -3,8 +3,9 @@
 import pytest
 
 from cloud_mirror import keys
-from cloud_mirror.actions import CompleteUpload, CopyObject, CopyPart, VerifyCopy
-from cloud_mirror.events import CopyDiffers, CopyVerified, CopyWritten, PartUploaded, StoreFailed
+from cloud_mirror.copy_actions import CompleteUpload, CopyObject, CopyPart, VerifyCopy
+from cloud_mirror.copy_events import CopyDiffers, CopyVerified, CopyWritten, PartUploaded
+from cloud_mirror.events import StoreFailed
 from cloud_mirror.wire.calls import HttpReply, Reply
 from cloud_mirror.wire.cargo import Cargo
 from cloud_mirror.wire.checksums import crc64nvme

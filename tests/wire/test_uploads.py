@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from cloud_mirror import keys
-from cloud_mirror.actions import CompleteUpload, CreateUpload, FetchPart, FindUpload, Slot, UploadPart
-from cloud_mirror.events import PartFetched, UploadCreated, UploadFound, UploadNotFound
+from cloud_mirror.actions import Slot
+from cloud_mirror.copy_actions import CompleteUpload, CreateUpload, FetchPart, FindUpload, UploadPart
+from cloud_mirror.copy_events import PartFetched, UploadCreated, UploadFound, UploadNotFound
 from cloud_mirror.plan import Parts
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.calls import Call, FailureKind, HttpExchange, HttpReply, RedisCommand, Reply, TransportFailure

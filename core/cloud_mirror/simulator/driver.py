@@ -17,22 +17,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Self, TypeAlias, cast
 
 from cloud_mirror import copy, lease, redirect
-from cloud_mirror.actions import (
-    KeepLease,
-    RedirectAction,
-    Respond,
-)
+from cloud_mirror.actions import RedirectAction, Respond
+from cloud_mirror.copy_actions import KeepLease
+from cloud_mirror.copy_events import CopyEvent, JobReceived
 from cloud_mirror.copy_table import Phase as CopyPhase
 from cloud_mirror.copy_table import Row as CopyRow
-from cloud_mirror.events import (
-    CopyEvent,
-    DrainBegun,
-    JobReceived,
-    RedirectEvent,
-    RequestAbandoned,
-    RequestDeadlinePassed,
-    RequestJoined,
-)
+from cloud_mirror.events import DrainBegun, RedirectEvent, RequestAbandoned, RequestDeadlinePassed, RequestJoined
 from cloud_mirror.lease import KeepingBegun, LeaseEvent, Report, Reported, TickCame, WaitForTick
 from cloud_mirror.message import Job
 from cloud_mirror.redirect_table import Phase as RedirectPhase
@@ -369,7 +359,7 @@ class ProcedureDriver(_Remembering):
 
 
 def _as_value(call: Call) -> Call:
-    """A call that can be looked up: with bytes where it has a view of a part's, which its owner may write over later."""
+    """A call that can be looked up: with bytes where it has a view of a part's, which may be written over later."""
     match call:
         case HttpExchange(request=HttpRequest(body=memoryview() as view) as request):
             return replace(call, request=replace(request, body=bytes(view)))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cloud_mirror.actions import Response
-from cloud_mirror.events import DrainBegun, JobReceived, Request, RequestAbandoned, RequestDeadlinePassed, RequestJoined
+from cloud_mirror.copy_events import JobReceived
+from cloud_mirror.events import DrainBegun, Request, RequestAbandoned, RequestDeadlinePassed, RequestJoined
 from cloud_mirror.message import Job
 from cloud_mirror.purge import State as PurgeState
 from cloud_mirror.simulator.agenda import Agenda

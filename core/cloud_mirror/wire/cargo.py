@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from cloud_mirror import keys
 from cloud_mirror.actions import Slot
-from cloud_mirror.events import OriginOpened
+from cloud_mirror.copy_events import OriginOpened
 from cloud_mirror.origin import Headers, first
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.buffers import SPARE

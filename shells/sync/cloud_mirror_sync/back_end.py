@@ -13,9 +13,10 @@ from contextlib import suppress
 from typing import Final
 
 from cloud_mirror import copy, lease
-from cloud_mirror.actions import BESIDE, CopyAction, KeepLease
+from cloud_mirror.copy_actions import BESIDE, CopyAction, KeepLease
+from cloud_mirror.copy_events import CopyEvent, JobReceived
 from cloud_mirror.copy_table import Phase, State
-from cloud_mirror.events import CopyEvent, DrainBegun, JobReceived
+from cloud_mirror.events import DrainBegun
 from cloud_mirror.lease import KeepingBegun, LeaseAction, LeaseEvent, Report, Reported, TickCame, WaitForTick
 from cloud_mirror.message import Job
 from cloud_mirror.plan import PARTS_AT_ONCE

@@ -10,9 +10,10 @@ from functools import partial
 import trio
 
 from cloud_mirror import copy, lease
-from cloud_mirror.actions import CopyAction, KeepLease
+from cloud_mirror.copy_actions import CopyAction, KeepLease
+from cloud_mirror.copy_events import CopyEvent, JobReceived
 from cloud_mirror.copy_table import Phase, State
-from cloud_mirror.events import CopyEvent, DrainBegun, JobReceived
+from cloud_mirror.events import DrainBegun
 from cloud_mirror.lease import KeepingBegun, LeaseAction, LeaseEvent, Report, Reported, TickCame, WaitForTick
 from cloud_mirror.message import Job
 from cloud_mirror.wire.calls import CloseBody, Procedure

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from cloud_mirror.actions import CHANGING
+from cloud_mirror.changing import CHANGING
 from cloud_mirror.policy import Policy
 from cloud_mirror.wire.calls import (
     AwaitNotice,

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from cloud_mirror import actions
-from cloud_mirror.actions import CHANGING
+from cloud_mirror.changing import CHANGING
 from cloud_mirror.http_api import Answer
 from cloud_mirror.policy import (
     MIB,

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any, Final, Self
 
 from cloud_mirror.actions import Response
-from cloud_mirror.events import DrainBegun, JobReceived, Request, RequestDeadlinePassed, RequestJoined
+from cloud_mirror.copy_events import JobReceived
+from cloud_mirror.events import DrainBegun, Request, RequestDeadlinePassed, RequestJoined
 from cloud_mirror.host import Permit
 from cloud_mirror.message import Job
 from cloud_mirror.purge import State as PurgeState

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from cloud_mirror import keys
 from cloud_mirror.actions import Claim, Draft, DropEverything, Slot
+from cloud_mirror.copy_events import LeaseAcquired, LeaseDenied
 from cloud_mirror.entry import Entry, Holder, Status
-from cloud_mirror.events import (
-    CacheFailed,
-    ClaimLost,
-    ClaimUnknown,
-    ClaimWon,
-    EntryRead,
-    EntryRefused,
-    EntryWritten,
-    LeaseAcquired,
-    LeaseDenied,
-)
+from cloud_mirror.events import CacheFailed, ClaimLost, ClaimUnknown, ClaimWon, EntryRead, EntryRefused, EntryWritten
 from cloud_mirror.lease import LeaseRenewed
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.calls import GetMonotonicTime, GetNoticeSequence, Procedure

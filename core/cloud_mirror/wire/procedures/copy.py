@@ -7,7 +7,8 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from cloud_mirror import keys
-from cloud_mirror.actions import (
+from cloud_mirror.actions import ProbeCopy, ReadEntry, WriteEntry
+from cloud_mirror.copy_actions import (
     AbortUpload,
     Acknowledge,
     Acquire,
@@ -25,31 +26,26 @@ from cloud_mirror.actions import (
     FindUpload,
     KeepLease,
     OpenOrigin,
-    ProbeCopy,
     PutCopy,
-    ReadEntry,
     ReadEpoch,
     ReservePart,
     ReturnJob,
     TagCopy,
     UploadPart,
     VerifyCopy,
-    WriteEntry,
 )
-from cloud_mirror.entry import PROGRESS_S
-from cloud_mirror.events import (
+from cloud_mirror.copy_events import (
     CleanedUp,
     CopyDiffers,
     CopyEvent,
-    CopyNotFound,
     CopyTagged,
     CopyVerified,
     CopyWritten,
     PartUploaded,
-    ProbeFailed,
-    StoreFailed,
     UploadCreated,
 )
+from cloud_mirror.entry import PROGRESS_S
+from cloud_mirror.events import CopyNotFound, ProbeFailed, StoreFailed
 from cloud_mirror.message import Job, to_body
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.asking import Answered, Failed, ask

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from cloud_mirror.actions import FetchPart
-from cloud_mirror.events import FetchFailed, OriginClosed, OriginDeclined, OriginOpened, PartFetched, PartReserved
+from cloud_mirror.copy_actions import FetchPart
+from cloud_mirror.copy_events import FetchFailed, OriginClosed, OriginOpened, PartFetched, PartReserved
+from cloud_mirror.events import OriginDeclined
 from cloud_mirror.origin import Asking
 from cloud_mirror.reason import Reason
 from cloud_mirror.source import parse_source

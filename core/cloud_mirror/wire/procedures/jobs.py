@@ -11,15 +11,9 @@ from typing import Final
 
 from cloud_mirror import keys
 from cloud_mirror.actions import Draft
+from cloud_mirror.copy_events import JobSettled
 from cloud_mirror.entry import Entry, Status
-from cloud_mirror.events import (
-    EntryRefused,
-    EntryWritten,
-    JobFailed,
-    JobSent,
-    JobSettled,
-    ProbeFailed,
-)
+from cloud_mirror.events import EntryRefused, EntryWritten, JobFailed, JobSent, ProbeFailed
 from cloud_mirror.lease import QueueFailed, VisibilityExtended
 from cloud_mirror.message import Job, MessageError, from_body, to_body
 from cloud_mirror.reason import Reason

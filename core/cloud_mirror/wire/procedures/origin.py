@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from cloud_mirror.events import OriginApproved, OriginDeclined, OriginOpened
+from cloud_mirror.copy_events import OriginOpened
+from cloud_mirror.events import OriginApproved, OriginDeclined
 from cloud_mirror.host import HostRefused
 from cloud_mirror.origin import (
     Approve,

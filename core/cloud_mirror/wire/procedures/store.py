@@ -6,18 +6,9 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from cloud_mirror import keys
+from cloud_mirror.copy_events import CleanedUp, EpochRead
 from cloud_mirror.entry import TOKEN
-from cloud_mirror.events import (
-    CleanedUp,
-    CopyFound,
-    CopyNotFound,
-    EpochRead,
-    EpochWritten,
-    FoundCopy,
-    ProbeFailed,
-    StoreFailed,
-    Swept,
-)
+from cloud_mirror.events import CopyFound, CopyNotFound, EpochWritten, FoundCopy, ProbeFailed, StoreFailed, Swept
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.asking import ATTEMPTS, FIRST_BACKOFF_S, Answered, Failed, ask
 from cloud_mirror.wire.calls import Backoff, HttpReply, HttpRequest, Procedure

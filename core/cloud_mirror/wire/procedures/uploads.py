@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from cloud_mirror import keys
+from cloud_mirror.copy_events import UploadFound, UploadNotFound
 from cloud_mirror.entry import TOKEN
-from cloud_mirror.events import UploadFound, UploadNotFound
 from cloud_mirror.plan import Parts
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.asking import Failed, ask
