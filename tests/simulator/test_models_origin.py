@@ -225,7 +225,8 @@ def ask(world: World, method: str = "GET", **headers: str) -> tuple[int, dict[st
     part = Cargo(URL, "").begin_part(1, 1_000)
     reply = world.model.read(opened.body, part)
     part.seal()
-    return opened.status, dict(opened.headers), part.data if isinstance(reply, BodyRead) else reply.kind.value
+    body = bytes(part.data) if isinstance(reply, BodyRead) else reply.kind.value
+    return opened.status, dict(opened.headers), body
 
 
 @pytest.mark.parametrize(

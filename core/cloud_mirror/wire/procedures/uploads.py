@@ -77,7 +77,8 @@ def find_upload(services: PoolServices, cargo: Cargo, epoch: str) -> Procedure[U
     noted = dict(zip(words[::2], words[1::2], strict=False))  # of what is no note nothing need be right
     note = Note(epoch, noted.get("upload_id", ""), noted.get("copy_id", ""), _count(noted.get("part_bytes", "")))
     same = (noted.get("epoch"), noted.get("etag"), noted.get("length")) == (epoch, cargo.etag, str(cargo.length))
-    if not (same and note.upload_id and note.part_bytes and TOKEN.match(note.copy_id)):
+    largest = services.manager.copy_rules.plan.size_of_part(1, cargo.length)  # what this process has memory for
+    if not (same and note.upload_id and 0 < note.part_bytes <= largest and TOKEN.match(note.copy_id)):
         return UploadNotFound()
     listed = yield from _list_parts(services, keys.object_key(cargo.url, epoch), note.upload_id)
     if listed is None:
