@@ -36,6 +36,13 @@ class _Uncounted(Metrics):
     def buried(self, pool: str, why: str, done: bool) -> None: ...
 
 
+class _Silent(HostBook):
+    """Says nothing of it in the log."""
+
+    def say_opened(self, host: str, for_s: float) -> None: ...
+    def say_closed(self, host: str) -> None: ...
+
+
 _UNCOUNTED: Final = _Uncounted()
 
 
@@ -86,7 +93,7 @@ class Process:
         self.ended = False
         self.services = dict(around.services)
         source = next(iter(self.services.values())).policy.source
-        hosts = HostBook(source, around.chance.split(f"hosts of {name}").unit)
+        hosts = _Silent(source, around.chance.split(f"hosts of {name}").unit)
         self.host = Host(
             name, around.agenda, around.network, around.agenda.now_s - around.chance.between(1, 1e5), hosts
         )

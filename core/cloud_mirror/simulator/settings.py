@@ -114,7 +114,7 @@ def draw_settings(chance: Chance) -> Settings:
             read_timeout_s=chance.pick((2.0, 5.0)),
             max_object_bytes=LARGEST_BYTES,
             allow_close_delimited=allow_close,
-            per_host_connections=chance.split("hosts").pick((1, 2, 64, 64)),
+            per_host_connections=chance.split("connections").pick((1, 2, 64, 64)),
         ),
         worker=WorkerPolicy(
             concurrency=chance.pick((1, 2, 4)),
