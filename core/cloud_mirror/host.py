@@ -57,6 +57,10 @@ BURST_S: Final = 1.0
 """How much of its rate a host that was left alone may send at once."""
 
 
+LEAST_WAIT_S: Final = 0.001
+"""A rest that is shorter is not worth a rest, and may be nothing but what a clock cannot tell; it stays owed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What the machine needs of the policy. `bytes_per_s`: 0 is no limit."""
@@ -180,7 +184,9 @@ def spend(state: State, size: int, now_s: float) -> tuple[State, float]:
         return state, 0.0
     left_bytes = state.owed_bytes - (now_s - state.owed_at_s) * rate
     owed_bytes = max(left_bytes, -BURST_S * rate) + size
-    return replace(state, owed_bytes=owed_bytes, owed_at_s=now_s), max(0.0, owed_bytes / rate)
+    wait_s = owed_bytes / rate
+    state = replace(state, owed_bytes=owed_bytes, owed_at_s=now_s)
+    return state, wait_s if wait_s > LEAST_WAIT_S else 0.0
 
 
 def _grown(state: State) -> State:

@@ -168,6 +168,9 @@ def test_a_rate_is_kept_but_for_what_was_saved_up() -> None:
     assert wait_s == 0.25
     state, wait_s = host.spend(state, 150, 1_000.0)
     assert wait_s == 0.5
+    state, wait_s = host.spend(state, 0, 1_000.4995)
+    assert wait_s == 0.0  # what is left is too short to rest, and owed still
+    assert host.spend(state, 1, 1_000.4995)[1] == pytest.approx(0.0105)
     assert host.spend(NEW, 10**9, 50.0) == (NEW, 0.0)
 
 
@@ -180,7 +183,7 @@ def test_no_time_sees_more_than_its_rate(pieces: list[tuple[int, float]]) -> Non
         now_s += idle_s
         read += size
         state, wait_s = host.spend(state, size, now_s)
-        assert read <= rate * (now_s - began_s + host.BURST_S) + size + 1e-6
+        assert read <= rate * (now_s - began_s + host.BURST_S + host.LEAST_WAIT_S) + size + 1e-6
         now_s += wait_s
 
 

@@ -153,7 +153,7 @@ def draw_swarm(chance: Chance, duration_s: float) -> Swarm:
     may_lie = chance.happens(0.25)
     weights = []
     for fault in Fault:
-        drawn = chance.split(fault.name) if fault is Fault.ORIGIN_OUTAGE else chance  # the others' seeds are older
+        drawn = chance.split("outage") if fault is Fault.ORIGIN_OUTAGE else chance  # the others' seeds are older
         wanted, rate = drawn.happens(share), drawn.between(0.2, 1.0) * intensity
         if wanted and (may_lie or not fault.lies):
             weights.append((fault, rate * (3.0 / duration_s if fault.scope is Scope.TIMED else 0.03)))

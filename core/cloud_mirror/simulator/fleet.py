@@ -37,6 +37,13 @@ class _Uncounted(Metrics):
     def buried(self, pool: str, why: str, done: bool) -> None: ...
 
 
+class _Silent(HostBook):
+    """Says nothing of it in the log."""
+
+    def say_opened(self, host: str, for_s: float) -> None: ...
+    def say_closed(self, host: str) -> None: ...
+
+
 _UNCOUNTED: Final = _Uncounted()
 
 
@@ -87,7 +94,7 @@ class Process:
         self.ended = False
         self.services = dict(around.services)
         policy = next(iter(self.services.values())).policy
-        hosts = HostBook(policy.source, around.chance.split(f"hosts of {name}").unit)
+        hosts = _Silent(policy.source, around.chance.split(f"hosts of {name}").unit)
         clock_s = around.agenda.now_s - around.chance.between(1, 1e5)
         memory_bytes = policy.worker.memory_budget_bytes
         self.host = Host(name, around.agenda, around.network, clock_s, memory_bytes, hosts)

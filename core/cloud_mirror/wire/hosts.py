@@ -140,6 +140,16 @@ class HostBook:
         host.state, wait_s = machine.spend(host.state, size, now_s)
         return wait_s
 
+    def say_opened(self, host: str, for_s: float) -> None:
+        """A host's circuit was opened."""
+        log.warning(
+            "an origin fails time after time, and is left alone", extra={"host": host, "for_s": round(for_s, 1)}
+        )
+
+    def say_closed(self, host: str) -> None:
+        """It was closed."""
+        log.info("an origin answers again", extra={"host": host})
+
     def _find(self, name: str) -> _Host:
         """The host, now the one that was asked for last; of too many, those that rest are forgotten, oldest first."""
         host = self._hosts.get(name)
@@ -183,10 +193,9 @@ class HostBook:
             self.throttled += 1
         if state.openings > before.openings:
             self.opened += 1
-            extra = {"host": permit.host, "for_s": round(state.open_until_s - now_s, 1)}
-            log.warning("an origin fails time after time, and is left alone", extra=extra)
+            self.say_opened(permit.host, state.open_until_s - now_s)
         elif before.openings > state.openings:
-            log.info("an origin answers again", extra={"host": permit.host})
+            self.say_closed(permit.host)
         if (state.round, state.quiet_until_s) != (before.round, before.quiet_until_s):
             self._tell_all(host, now_s)
         else:
