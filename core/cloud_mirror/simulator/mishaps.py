@@ -17,7 +17,6 @@ from cloud_mirror.simulator.settings import CDN, LONGEST_WAIT_S, ORIGIN, OUTSIDE
 from cloud_mirror.simulator.world import World
 
 IMAGE_EVERY_S: Final = 3.0
-
 _STATUSES: Final = {
     Fault.ORIGIN_404: 404,
     Fault.ORIGIN_410: 410,
@@ -291,15 +290,14 @@ class Mishaps:
     def _crash(self) -> bool:
         process = self._process()
         if process is not None:
-            process.crash()
-            self.world.retire(process)
+            self._gone(process)
         return process is not None
 
     def _pause(self) -> bool:
         process = self._process()
         if process is not None:
-            lease_s = self.world.settings.policy.worker.lease_s
-            for_s = self._chance.between(0.2, self._chance.pick((0.5, 1.5, 4.0))) * lease_s
+            most = self._chance.pick((0.5, 1.5, 4.0))
+            for_s = self._chance.between(0.2, most) * self.world.settings.policy.worker.lease_s
             process.host.pause(for_s)
             self._until_s += for_s
         return process is not None
@@ -313,7 +311,7 @@ class Mishaps:
         return True
 
     def _gone(self, process: Process) -> None:
-        """A process that was to stop has, or is made to."""
+        """A process has ended, or is made to."""
         process.crash()
         self.world.retire(process)
 
@@ -321,16 +319,12 @@ class Mishaps:
 
     def _source(self) -> Source | None:
         """A source whose origin is as it should be."""
-        well = [
-            each for each in self.world.settings.sources if self.world.inspection.finals[each.url] not in self._flawed
-        ]
+        sources, finals = self.world.settings.sources, self.world.inspection.finals
+        well = [each for each in sources if finals[each.url] not in self._flawed]
         return self._chance.pick(well) if well else None
 
     def _change(self) -> bool:
-        """An object changes, rather one that is being sent, or whose upload is open.
-
-        Its readers are cut off, or get the old one to its end.
-        """
+        """An object changes, rather one that is sent, or whose upload is open; who reads it may be cut off."""
         all_urls, begun = tuple(source.url for source in self.world.settings.sources), self.world.inspection.begun()
         candidates = begun if begun and self._chance.happens(0.5) else self.world.network.sent
         url = self._chance.pick(candidates or all_urls)
