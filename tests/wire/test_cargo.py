@@ -126,6 +126,7 @@ def test_a_part_holds_nothing_of_the_one_whose_memory_it_has() -> None:
     second.feed(b"b" * MIB)
     second.seal()
     assert second.data == b"b" * MIB
+    assert hash(second.data) == hash(b"b" * MIB), "nobody can change it, and a request with it tells itself from others"
     assert first.data == b""
 
 

@@ -106,7 +106,7 @@ class Part:
     def seal(self) -> bytes:
         """Nothing more comes: its bytes become `data`, without a second copy of them. What it had no room for."""
         self.sealed = True
-        self.data = self._held.getbuffer()[: self.size]
+        self.data = self._held.getbuffer()[: self.size].toreadonly()
         rest, self.rest = self.rest, b""
         return rest
 
