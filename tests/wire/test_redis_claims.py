@@ -12,7 +12,7 @@ from cloud_mirror.entry import Entry, Holder, Status
 from cloud_mirror.events import ClaimLost, ClaimWon, EntryRefused, EntryWritten
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire import redis
-from cloud_mirror.wire.calls import Call, GetMonotonicTime, MonotonicTime
+from cloud_mirror.wire.calls import Call, GetMonotonicTime, MonotonicTime, Reply
 from cloud_mirror.wire.procedures import cache as procedures
 from cloud_mirror.wire.redis import Change, Found
 from tests.servers import Valkey
@@ -28,7 +28,7 @@ def shared(valkey: Valkey) -> Iterator[Cache]:
         yield made
 
 
-def timed(cache: Cache) -> Callable[[Call], object]:
+def timed(cache: Cache) -> Callable[[Call], Reply]:
     """Performs what a claim asks: the cache's reply, and a time."""
     return lambda call: MonotonicTime(0.0) if isinstance(call, GetMonotonicTime) else cache.perform(call)
 
