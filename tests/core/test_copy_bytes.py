@@ -459,19 +459,9 @@ STORE: dict[str, Script] = {
 }
 
 
-@pytest.mark.parametrize("name", BYTES)
-def test_bytes(name: str) -> None:
-    play(step, START, BYTES[name])
-
-
-@pytest.mark.parametrize("name", TAKING_OVER)
-def test_taking_over(name: str) -> None:
-    play(step, START, TAKING_OVER[name])
-
-
-@pytest.mark.parametrize("name", STORE)
-def test_store(name: str) -> None:
-    play(step, START, STORE[name])
+@pytest.mark.parametrize("name", (*BYTES, *TAKING_OVER, *STORE))
+def test_way(name: str) -> None:
+    play(step, START, (BYTES | TAKING_OVER | STORE)[name])
 
 
 @pytest.mark.parametrize(

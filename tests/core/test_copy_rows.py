@@ -5,25 +5,28 @@ from dataclasses import replace
 import pytest
 
 from cloud_mirror.copy import step, transition
-from cloud_mirror.copy_actions import CloseOrigin, CreateUpload, DeferJob
+from cloud_mirror.copy_actions import Acknowledge, CloseOrigin, CreateUpload, DeferJob
 from cloud_mirror.copy_events import (
     CleanedUp,
     CopyDiffers,
     CopyEvent,
     CopyOverdue,
     CopyWritten,
+    EpochRead,
+    JobSettled,
     LeaseLost,
     OriginOpened,
     PartFetched,
     PartUploaded,
     UploadCreated,
 )
-from cloud_mirror.copy_table import Row
-from cloud_mirror.events import CopyNotFound, DrainBegun, EntryWritten, OriginDeclined, StoreFailed
+from cloud_mirror.copy_table import Phase, Row
+from cloud_mirror.events import CopyNotFound, DrainBegun, EntryWritten, OriginDeclined, ProbeFailed, StoreFailed
 from cloud_mirror.policy import MIB
 from cloud_mirror.reason import Reason
 from tests.core.copy_scripts import (
     ABORT,
+    CHECKING,
     COMPLETING,
     CREATING,
     DELETE,
@@ -41,7 +44,7 @@ from tests.core.copy_scripts import (
 )
 from tests.core.copy_world import RULES, START
 from tests.core.scripts import Script, play, to
-from tests.core.test_copy_variants import VARIANTS
+from tests.core.test_copy_variants import VARIANTS, WITHDRAWING
 
 OTHER_GONE = VARIANTS["another's copy goes away: one delivery of a job copies once"][1]
 
@@ -98,3 +101,16 @@ def test_a_job_may_rest_for_less_than_a_second() -> None:
     play(step, hasty, (*OPENING, failure, to(EntryWritten(), DeferJob(0.5))))
     broken = to(broke_off(1), record(Reason.ORIGIN_BROKE_OFF, "reset", 60.5))
     play(step, hasty, (*TRANSFERRING, broken, to(EntryWritten(), DeferJob(0.5))))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        (*CHECKING, to(EpochRead("e1"))),
+        (*CHECKING, to(ProbeFailed(OUTAGE))),
+        (*PROBING, to(LeaseLost()), to(ProbeFailed(OUTAGE))),
+        (*WITHDRAWING, to(EntryWritten(), Acknowledge()), to(JobSettled())),
+    ],
+)
+def test_a_copy_that_owes_nothing_any_more_is_done(script: Script) -> None:
+    assert play(step, START, script).phase is Phase.DONE

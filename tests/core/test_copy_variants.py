@@ -29,7 +29,6 @@ from cloud_mirror.copy_events import (
     CopyVerified,
     EpochRead,
     JobReceived,
-    JobSettled,
     LeaseAcquired,
     LeaseDenied,
     LeaseLost,
@@ -39,7 +38,7 @@ from cloud_mirror.copy_events import (
     PartUploaded,
     UploadCreated,
 )
-from cloud_mirror.copy_table import Phase, State
+from cloud_mirror.copy_table import State
 from cloud_mirror.entry import Holder
 from cloud_mirror.events import (
     CacheFailed,
@@ -58,7 +57,6 @@ from tests.core.copy_scripts import (
     ABORT,
     ACQUIRE,
     ACQUIRING,
-    CHECKING,
     COPYING,
     CREATING,
     DELETE,
@@ -500,16 +498,3 @@ VARIANTS: dict[str, tuple[State, Script]] = {
 def test_variant(name: str) -> None:
     state, script = VARIANTS[name]
     play(step, state, script)
-
-
-@pytest.mark.parametrize(
-    "script",
-    [
-        (*CHECKING, to(EpochRead("e1"))),
-        (*CHECKING, to(ProbeFailed(OUTAGE))),
-        (*PROBING, to(LeaseLost()), to(ProbeFailed(OUTAGE))),
-        (*WITHDRAWING, to(EntryWritten(), Acknowledge()), to(JobSettled())),
-    ],
-)
-def test_a_copy_that_owes_nothing_any_more_is_done(script: Script) -> None:
-    assert play(step, START, script).phase is Phase.DONE
