@@ -459,7 +459,7 @@ STORE: dict[str, Script] = {
 }
 
 
-@pytest.mark.parametrize("name", (*BYTES, *TAKING_OVER, *STORE))
+@pytest.mark.parametrize("name", [*BYTES, *TAKING_OVER, *STORE])
 def test_way(name: str) -> None:
     play(step, START, (BYTES | TAKING_OVER | STORE)[name])
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 import trio
 
-from cloud_mirror import actions
+from cloud_mirror import actions, copy_actions
 from cloud_mirror.changing import CHANGING
 from cloud_mirror.http_api import Answer
 from cloud_mirror.policy import (
@@ -98,7 +98,8 @@ async def test_what_must_not_be_cut_off_is_hurried_when_all_ends(monkeypatch: py
 
 
 def test_the_actions_that_change_something_are_those_that_say_so() -> None:
-    named = {kind for kind in vars(actions).values() if "hanges something." in (getattr(kind, "__doc__", "") or "")}
+    kinds = [*vars(actions).values(), *vars(copy_actions).values()]
+    named = {kind for kind in kinds if "hanges something." in (getattr(kind, "__doc__", "") or "")}
     assert {kind for kind in named if isinstance(kind, type)} == set(CHANGING)
 
 
