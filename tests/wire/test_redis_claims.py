@@ -11,6 +11,7 @@ from cloud_mirror.entry import Entry, Holder, Status
 from cloud_mirror.events import ClaimLost, ClaimWon, EntryRefused, EntryWritten, LeaseAcquired, LeaseDenied
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire import redis
+from cloud_mirror.wire.calls import Call, GetMonotonicTime, MonotonicTime, Reply
 from cloud_mirror.wire.procedures import cache as procedures
 from cloud_mirror.wire.redis import Change, Found
 from tests.servers import Valkey
@@ -36,6 +37,10 @@ def test_of_all_who_saw_the_same_at_most_one_wins(
         drive(redis.write(KEY, KEY, Change("any"), draft_of(begun)), shared.perform)
     found = drive(redis.read(KEY), shared.perform)
     assert isinstance(found, Found)
+
+    def timed(call: Call) -> Reply:
+        return MonotonicTime(0.0) if isinstance(call, GetMonotonicTime) else shared.perform(call)
+
     won: list[str] = []
     taken = ""
     for turn, number in enumerate(order):
@@ -45,7 +50,7 @@ def test_of_all_who_saw_the_same_at_most_one_wins(
             acquired = drive(procedures.acquire(SERVICES, URL, copying, Slot.ENTRY), shared.perform)
             assert isinstance(acquired, LeaseAcquired | LeaseDenied)
             taken = "worker" if isinstance(acquired, LeaseAcquired) else taken
-        outcome = drive(procedures.claim(SERVICES, URL, Claim(found.entry, token, 20.0)), shared.perform)
+        outcome = drive(procedures.claim(SERVICES, URL, Claim(found.entry, token, 20.0)), timed)
         assert isinstance(outcome, ClaimWon | ClaimLost)
         if isinstance(outcome, ClaimWon):
             won.append(token)

@@ -115,7 +115,7 @@ def draw_settings(chance: Chance) -> Settings:
             max_object_bytes=LARGEST_BYTES,
             allow_close_delimited=allow_close,
             per_host_connections=chance.split("connections").pick((1, 2, 64, 64)),
-            per_host_bytes_per_s=chance.split("rate").pick((0, 0, 0, 2_000)),
+            per_host_bytes_per_s=2_000 if chance.split("rate").happens(0.1) else 0,
         ),
         worker=WorkerPolicy(
             concurrency=chance.pick((1, 2, 4)),
