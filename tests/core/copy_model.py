@@ -401,4 +401,5 @@ class Copying:
             state = replace(state, fetched=parts, size=0, length=None, part_bytes=min(1, state.part_bytes))
             state = replace(state, ended=False, setbacks=0, reserving=0)
             known = Bytes(lasting=known.lasting, doubt=known.doubt)
-        return (DECISIVE(state), tries, frozenset(self.asked), flags, known, self.upload)
+        asked = frozenset((type(each), getattr(each, "number", 0)) for each in self.asked)  # the state says the rest
+        return (DECISIVE(state), tries, asked, flags, known, self.upload)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from cloud_mirror.actions import ProbeCopy, ReadEntry
-from cloud_mirror.copy_actions import CopyAction, FetchPart, KeepLease, OpenOrigin, ReservePart
-from cloud_mirror.copy_events import CopyEvent, CopyOverdue, FetchFailed, HandOverDue, PartReserved
+from cloud_mirror.copy_actions import Acquire, CopyAction, FetchPart, KeepLease, OpenOrigin, ReservePart
+from cloud_mirror.copy_events import CopyEvent, CopyOverdue, FetchFailed, HandOverDue, LeaseAcquired, PartReserved
 from cloud_mirror.copy_table import MAX_SETBACKS, Phase, Row, State
 from cloud_mirror.events import CopyNotFound, DrainBegun
 from tests.core.copy_model import Copying
@@ -42,6 +42,8 @@ class World:
                 return self.opened if copying.openings == 1 else self.anew
             case ReadEntry() if self.hurried:
                 return (read(None),)
+            case Acquire() if self.hurried:
+                return (LeaseAcquired(),)
             case ProbeCopy() if self.hurried and copying.openings == 0:
                 return (CopyNotFound("e1"),)
             case FetchPart():
