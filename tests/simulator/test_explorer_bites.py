@@ -12,7 +12,7 @@ import pytest
 
 from cloud_mirror import copy, purge, redirect
 from cloud_mirror.actions import Respond, ToCopy, WriteEntry
-from cloud_mirror.copy_actions import OpenOrigin
+from cloud_mirror.copy_actions import CreateUpload, OpenOrigin
 from cloud_mirror.entry import Entry, Status
 from cloud_mirror.events import EntryRead, EntryWritten, Swept
 from cloud_mirror.http_api import Outcome
@@ -152,6 +152,19 @@ def asks_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     def doctored(services: Any, cargo: Any, action: Any) -> Any:
         if isinstance(action, OpenOrigin):
             yield from perform(services, cargo, action)
+            cargo.bodies.clear()  # or the first would be closed
+        return (yield from perform(services, cargo, action))
+
+    monkeypatch.setattr(copy_procedures, "perform", doctored)
+
+
+def begins_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A back end that begins two uploads, and ends one."""
+    perform = copy_procedures.perform
+
+    def doctored(services: Any, cargo: Any, action: Any) -> Any:
+        if isinstance(action, CreateUpload):
+            yield from perform(services, cargo, action)
         return (yield from perform(services, cargo, action))
 
     monkeypatch.setattr(copy_procedures, "perform", doctored)
@@ -253,6 +266,7 @@ def step_of(explorer: Explorer, world: World, who: str, fault: str) -> Step:
         (claims_last, Size(), "lease-frees: a asking entry outlives its lease", 3),
         (hasty, Size(), "acknowledged-when-durable: ", 15),
         (asks_twice, Size(faults=1), "one-copy: 2 copies at once, after 0 faults and 0 purges", 20),
+        (begins_twice, Size(parts=2, lasting=True), "uploads-end: nobody knows of 1 uploads, after 0 faults", 40),
         (asks_twice, Size(), "one-copy: the origin was asked for the object 2 times, with 0 purges", 20),
     ],
     ids=lambda value: value.__name__ if callable(value) else str(value),

@@ -24,6 +24,7 @@ from cloud_mirror.wire.calls import RedisCommand
 
 POOL: Final = "s3_small"
 ENTRY: Final = keys.entry_key(POOL, URL)
+NOTE: Final = keys.upload_key(POOL, URL)
 NO_COPY: Final = frozenset(reason.code for reason in PERMANENT)
 """Why there can be no copy, however often it is tried."""
 LIVES_S: Final = {"asking": 4.0, "queued": 8.0, "copying": 6.0}
@@ -77,6 +78,11 @@ class Checks:
             found.append("bounded: a body is left open")
         if weather.faults == self.rules.size.faults:
             found += self._tidy(world)
+        noted = self._model(world, "redis").fields(NOTE).get("upload_id")
+        lost = sum(upload.upload_id != noted for upload in self._model(world, "store").uploads)
+        happened, begun = self.rules.size.faults - weather.faults, self.rules.purges_begun(world)
+        if lost > happened + begun:
+            found.append(f"uploads-end: nobody knows of {lost} uploads, after {happened} faults and {begun} purges")
         return tuple(found)
 
     def _tidy(self, world: World) -> Iterator[str]:
@@ -191,6 +197,8 @@ class Checks:
             fields = self._model(world, "redis").fields(key)
             if value.expires_ms is None:
                 yield "lease-frees: an entry has no end"
+            elif key == NOTE:
+                continue
             elif "status" not in fields:
                 yield "lease-frees: what is no entry was given a life"
             elif fields["status"] == "pending" and value.expires_ms / 1000 > now + LIVES_S[fields["holder"]] + 0.001:

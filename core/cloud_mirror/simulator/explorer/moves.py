@@ -83,7 +83,8 @@ class Rules(Mishaps):
         Origins are changed by nothing but a purge's beginning. A job is sent, deleted or hidden by one process alone,
         unless something that was asked of the queue before is still to come. The epoch is written by nothing but a
         purge. Nothing lives for so long that it is renewed, so only a purge asks for renewals; but it may tell the
-        channel, which nobody must be there to hear. What goes in one part has no uploads.
+        channel, which nobody must be there to hear. What goes in one part has no uploads. The note of an upload is for
+        back ends alone, and where there is one of them, only what comes late can meet it.
         """
         node = self.parts.nodes.parts[world[place]]
         asked = self.parts.asked(world[place])
@@ -105,6 +106,7 @@ class Rules(Mishaps):
             case RedisCommand(words=words):
                 heard = self._effect(world, weather, only).told and self._somebody_hears(world)
                 alone = str(words[3]).endswith(":renewal") and not heard
+                alone |= str(words[3]).endswith(":upload") and self.size.backs == 1 and not weather.late
             case _:
                 alone = model == "origin" or (model == "queue" and not self._queue_is_owed(world, weather))
         return model if alone else None

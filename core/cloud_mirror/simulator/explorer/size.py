@@ -29,6 +29,7 @@ LONG_S: Final = 60.0
 class Size:
     """How large a world is: its processes, how many purges, how many faults at most, and in how many parts a copy goes.
 
+    `lasting`: the origin gives the parts by themselves, so that another worker can go on with a copy in parts.
     `lies`: Redis may also lose its newest write to a failover, and so bring back what was there before.
     """
 
@@ -37,12 +38,14 @@ class Size:
     purges: int = 0
     faults: int = 0
     parts: int = 1
+    lasting: bool = False
     lies: bool = False
 
     def __str__(self) -> str:
         counts = {"front end": self.fronts, "back end": self.backs, "purge": self.purges, "fault": self.faults}
         words = [counted(count, thing) for thing, count in counts.items() if count]
-        words += [f"copies in {self.parts} parts"] * (self.parts > 1) + ["Redis lies"] * self.lies
+        words += [f"copies in {self.parts} parts"] * (self.parts > 1) + ["that last"] * self.lasting
+        words += ["Redis lies"] * self.lies
         return ", ".join(words)
 
 

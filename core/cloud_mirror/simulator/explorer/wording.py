@@ -114,6 +114,8 @@ def reply_in_words(reply: Reply) -> str:
 def _entry(fields: dict[str, str]) -> str:
     """What the script found."""
     match fields.get("status"):
+        case "pending" if "upload_id" in fields:
+            return f"a note of {fields['upload_id']}"
         case "pending":
             return f"pending {fields['holder']}, held by {people_say(fields['token'])}"
         case "present":

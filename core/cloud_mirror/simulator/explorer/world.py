@@ -156,8 +156,8 @@ class Parts:
         redis = RedisModel()
         redis.execute(("SCRIPT", "LOAD", SCRIPT), START_S)
         origin = OriginModel()
-        # an object of unknown length goes in parts as small as the plan says
-        origin.put(URL, Resource(BODY, framing=Framing.CHUNKED if self.size.parts > 1 else Framing.LENGTH))
+        one_stream = self.size.parts > 1 and not self.size.lasting
+        origin.put(URL, Resource(BODY, framing=Framing.CHUNKED if one_stream else Framing.LENGTH))
         fresh: dict[str, Any] = {
             "redis": redis,
             "store": StoreModel(min_part_bytes=1),
@@ -215,14 +215,15 @@ class Parts:
         return found
 
     def _redis_losses(self, redis: int, now: float) -> list[tuple[str, int]]:
-        """What Redis may lose of itself. It never holds more than the entry: nothing here is renewed."""
+        """What Redis may lose of itself: the entry, or the note of an upload. Nothing here is renewed."""
         model = self.models["redis"].parts[redis]
         found = []
         for key in model.keys():  # noqa: SIM118  # a model is no mapping
             twin = model.copy()
             twin.evict(key)
             twin.expire(now)
-            found.append(("loses the entry", self.models["redis"].number(twin)))
+            what = "note" if key.endswith(":upload") else "entry"
+            found.append((f"loses the {what}", self.models["redis"].number(twin)))
         return found
 
     def expiries(self, redis: int, now: float) -> list[float]:

@@ -9,7 +9,7 @@ from cloud_mirror.simulator.explorer.size import Size
 WORLDS: Final = (
     Size(fronts=2, faults=1),
     Size(fronts=2, purges=1),
-    Size(faults=1, parts=2),
+    Size(faults=1, parts=2, lasting=True),
     Size(backs=2, purges=1),
     Size(purges=1, parts=2),
     Size(backs=2, faults=1),
@@ -19,6 +19,7 @@ WORLDS: Final = (
 """The short list, the longest first: a minute or two in two processes."""
 
 MORE: Final = (
+    Size(faults=1, parts=2),
     Size(purges=2),
     Size(fronts=2, backs=2, purges=1),
     Size(faults=2),
