@@ -60,6 +60,9 @@ def again(tries: int, slot: Slot = Slot.ENTRY) -> Acquire:
 
 KEEP = (KeepLease(Slot.ENTRY, "w"), ProbeCopy())
 VERIFY, ABORT, DELETE = VerifyCopy("e1", "mine"), AbortUpload("e1", "u"), DeleteCopy("e1")
+COMPLETE = CompleteUpload("e1", "u")
+REFUSED = StoreFailed(Reason.STORE_DENIED, "403", settled=True)
+TOO_LONG = "not copied within worker.max_copy_s"
 WHOLE = PartFetched(1, 5, 5, ended=True, sha256="5a")
 FIRST = PartFetched(1, PART, PART, ended=False)
 SECOND = PartFetched(2, PART, 2 * PART, ended=False)
@@ -117,7 +120,7 @@ COMPLETING: Script = (
     to(PartReserved(3), fetch(3)),
     to(THIRD, upload(3)),
     to(PartUploaded(3)),
-    to(PartUploaded(2), CompleteUpload("e1", "u")),
+    to(PartUploaded(2), COMPLETE),
 )
 VERIFYING: Script = (*PUTTING, to(CopyWritten(), VERIFY))
 UNSURE: Script = (*COMPLETING, to(StoreFailed(OUTAGE), VERIFY))

@@ -73,7 +73,7 @@ URL = "https://origin.example/a"
 NOW_S = 1_000_000.0
 PART, COPIED = 5 * MIB, 8 * MIB
 SMALL, LARGE = 5, 2 * PART + 1
-THEIRS = 6 * MIB  # the parts of an upload that another worker began
+THEIRS = 4 * MIB  # the parts of an upload that another worker began
 RULES = Rules(
     plan=Plan(PART, parts_at_once=2, fetches_at_once=2, copied_bytes=COPIED),
     lease_s=60.0,

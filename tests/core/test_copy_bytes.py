@@ -4,13 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from cloud_mirror.actions import ProbeCopy
 from cloud_mirror.copy import step
 from cloud_mirror.copy_actions import (
     Acknowledge,
     CloseOrigin,
-    CompleteUpload,
-    CopyPart,
     DeferJob,
     DropServed,
     FetchPart,
@@ -54,9 +51,8 @@ from cloud_mirror.plan import Parts
 from cloud_mirror.reason import Reason
 from tests.core.copy_scripts import (
     ABORT,
-    COPYING_PARTS,
+    COMPLETE,
     CREATE,
-    CREATE_LASTING,
     DELETE,
     FINDING,
     LAST,
@@ -65,10 +61,11 @@ from tests.core.copy_scripts import (
     OPENING,
     OUTAGE,
     RANGED,
+    REFUSED,
     REQUEUE,
-    STORE_COPYING,
     TAGGING,
     TAKEN_OVER,
+    TOO_LONG,
     UPLOADING,
     VERIFY,
     apart,
@@ -79,12 +76,10 @@ from tests.core.copy_scripts import (
     reserve,
     upload,
 )
-from tests.core.copy_world import COPIED, COPY, LARGE, PART, SMALL, START, THEIRS, the_origin_gives
+from tests.core.copy_world import COPY, LARGE, PART, SMALL, START, THEIRS, the_origin_gives
 from tests.core.scripts import Script, play, to
 
-TOO_LONG = "not copied within worker.max_copy_s"
 WEARY = replace(START, setbacks=MAX_SETBACKS)
-COMPLETE = CompleteUpload("e1", "u")
 ALL_BUT_LAST: Script = (
     to(PartFetched(1, PART, PART, ended=False), upload(1)),
     to(PartFetched(2, PART, 2 * PART, ended=False), upload(2)),
@@ -118,7 +113,6 @@ ONE_RANGE: Script = (
     to(the_origin_gives(SMALL, ranges=True), reserve(1, SMALL)),
     to(PartReserved(1), fetch(1, SMALL)),
 )
-REFUSED = StoreFailed(Reason.STORE_DENIED, "403", settled=True)
 
 BYTES: dict[str, Script] = {
     "parts are fetched some at once, and none too far ahead of the first that is not here": (
@@ -329,10 +323,10 @@ TAKING_OVER: dict[str, Script] = {
     ),
     "an upload is gone on with as it was cut": (
         *FINDING,
-        to(UploadFound("u", "theirs", THEIRS, Parts.of([1]), THEIRS), reserve(2, LARGE - THEIRS)),
-        to(PartReserved(2), FetchPart(2, LARGE - THEIRS, THEIRS)),
-        to(PartFetched(2, LARGE - THEIRS, LARGE, ended=True), upload(2)),
-        to(PartUploaded(2), COMPLETE),
+        to(UploadFound("u", "theirs", THEIRS, Parts.of([1, 2]), 2 * THEIRS), reserve(3, LARGE - 2 * THEIRS)),
+        to(PartReserved(3), FetchPart(3, LARGE - 2 * THEIRS, 2 * THEIRS)),
+        to(PartFetched(3, LARGE - 2 * THEIRS, LARGE, ended=True), upload(3)),
+        to(PartUploaded(3), COMPLETE),
     ),
     "an upload that is found once the drain has begun is left": (
         *FINDING,
@@ -383,85 +377,15 @@ TAKING_OVER: dict[str, Script] = {
     "a copy is tagged although its lease is lost by now": (*TAGGING, to(LeaseLost()), to(CopyTagged(), Acknowledge())),
 }
 
-STORE: dict[str, Script] = {
-    "the store copies a small object whole": (
-        *STORE_COPYING,
-        to(CopyWritten(), VERIFY),
-        to(CopyVerified(COPY), publish("")),
-        to(EntryWritten(), Acknowledge()),
-    ),
-    "the store may have copied it": (
-        *STORE_COPYING,
-        to(StoreFailed(OUTAGE), VERIFY),
-        to(CopyNotFound("e1"), record(OUTAGE, "what was written is not there")),
-    ),
-    "another's copy took the place of the store's, and went: one delivery of a job copies once": (
-        *STORE_COPYING,
-        to(CopyWritten(), VERIFY),
-        to(CopyDiffers(own=False), ProbeCopy()),
-        to(CopyNotFound("e1"), record(OUTAGE, "another copy took its place, and went")),
-    ),
-    "what the store cannot copy is fetched, and it is not asked again": (
-        *STORE_COPYING,
-        to(REFUSED, OpenOrigin()),
-        to(the_origin_gives(SMALL, ranges=True, store_can=True), reserve(1, SMALL)),
-    ),
-    "the store copies a large object part by part": (
-        *COPYING_PARTS,
-        to(PartUploaded(2)),
-        to(PartUploaded(1), COMPLETE),
-        to(CopyWritten(), VERIFY),
-        to(CopyVerified(COPY), publish("")),
-        to(EntryWritten(), Acknowledge()),
-    ),
-    "the store copies as many parts at once as are sent at once": (
-        *OPENING,
-        to(the_origin_gives(2 * COPIED + 1, ranges=True, store_can=True), CloseOrigin(), CREATE),
-        to(UploadCreated("u"), CopyPart("e1", "u", 1, 0, COPIED - 1), CopyPart("e1", "u", 2, COPIED, 2 * COPIED - 1)),
-        to(PartUploaded(2), CopyPart("e1", "u", 3, 2 * COPIED, 2 * COPIED)),
-        to(PartUploaded(3)),
-        to(PartUploaded(1), COMPLETE),
-    ),
-    "an object that the store copies in one go just so": (
-        *OPENING,
-        to(the_origin_gives(COPIED, ranges=True, store_can=True), *STORE_COPYING[-1].actions),
-    ),
-    "what the store cannot copy part by part is fetched, and may be handed over then": (
-        *COPYING_PARTS,
-        to(replace(REFUSED, part=1)),
-        to(PartUploaded(2), ABORT),
-        to(CleanedUp(), OpenOrigin()),
-        to(the_origin_gives(LARGE, ranges=True, store_can=True), FindUpload("e1")),
-        to(UploadNotFound(), CREATE_LASTING),
-        to(UploadCreated("u"), reserve(1)),
-        to(PartReserved(1), fetch(1), reserve(2)),
-        to(PartFetched(1, PART, PART, ended=False), upload(1)),
-    ),
-    "a store that fails while it copies leaves nothing": (
-        *COPYING_PARTS,
-        to(StoreFailed(OUTAGE, "503", part=1)),
-        to(PartUploaded(2), ABORT),
-        to(CleanedUp(), record(OUTAGE, "503")),
-    ),
-    "the drain awaits what the store copies whole": (
-        *STORE_COPYING,
-        to(DrainBegun()),
-        to(CopyWritten(), VERIFY),
-    ),
-    "nothing is fetched instead once the drain has begun": (*STORE_COPYING, to(DrainBegun()), to(REFUSED, REQUEUE)),
-    "the drain ends what the store copies by parts": (
-        *COPYING_PARTS,
-        to(DrainBegun()),
-        to(PartUploaded(1)),
-        to(PartUploaded(2), ABORT),
-        to(CleanedUp(), REQUEUE),
-    ),
-}
+
+@pytest.mark.parametrize("name", BYTES)
+def test_bytes(name: str) -> None:
+    play(step, START, BYTES[name])
 
 
-@pytest.mark.parametrize("name", [*BYTES, *TAKING_OVER, *STORE])
-def test_way(name: str) -> None:
-    play(step, START, (BYTES | TAKING_OVER | STORE)[name])
+@pytest.mark.parametrize("name", TAKING_OVER)
+def test_taking_over(name: str) -> None:
+    play(step, START, TAKING_OVER[name])
 
 
 @pytest.mark.parametrize(
@@ -487,6 +411,4 @@ def test_a_copy_begins_anew_as_if_for_the_first_time() -> None:
     short = PartFetched(1, 3, 3, ended=True, fault=Reason.LENGTH_MISMATCH, sha256="of what came")
     cut_short = (*RANGED, to(apart(2), CloseOrigin()), to(short, ABORT), to(CleanedUp(), OpenOrigin()))
     assert play(step, START, cut_short) == anew
-    by_store = (*COPYING_PARTS, to(replace(REFUSED, part=1)), to(PartUploaded(2), ABORT), to(CleanedUp(), OpenOrigin()))
-    assert play(step, START, by_store) == replace(opening, ranges=True, store_can=True, store_fails=True)
     assert opening.phase is Phase.OPENING

@@ -14,7 +14,6 @@ from cloud_mirror.copy_actions import (
     CreateUpload,
     DeferJob,
     DropEntry,
-    DropServed,
     FetchPart,
     KeepLease,
     OpenOrigin,
@@ -25,9 +24,7 @@ from cloud_mirror.copy_actions import (
 from cloud_mirror.copy_events import (
     CleanedUp,
     CopyDiffers,
-    CopyOverdue,
     CopyVerified,
-    EpochRead,
     JobReceived,
     LeaseAcquired,
     LeaseDenied,
@@ -44,7 +41,6 @@ from cloud_mirror.events import (
     CacheFailed,
     CopyFound,
     CopyNotFound,
-    DrainBegun,
     EntryRefused,
     EntryWritten,
     OriginDeclined,
@@ -58,7 +54,6 @@ from tests.core.copy_scripts import (
     ACQUIRE,
     ACQUIRING,
     COPYING,
-    CREATING,
     DELETE,
     FIRST,
     KEEP,
@@ -68,7 +63,6 @@ from tests.core.copy_scripts import (
     RECEIVED,
     RENEW,
     RENEWED_WRONG,
-    REQUEUE,
     SECOND,
     STOPPING,
     TRANSFERRING,
@@ -98,8 +92,6 @@ from tests.core.copy_world import (
 )
 from tests.core.scripts import Script, play, to
 
-TOO_LONG = "not copied within worker.max_copy_s"
-PURGED = (to(EpochRead("e2"), DropServed("e1")), to(EntryRefused(), DELETE), to(CleanedUp(), Acknowledge()))
 LENIENT = replace(START, rules=replace(RULES, allow_close_delimited=True))
 FOURTH = JobReceived(URL, "e1", 4)
 
@@ -372,124 +364,6 @@ VARIANTS: dict[str, tuple[State, Script]] = {
     "an object that is there although no reply came is published": (
         START,
         (*UNSURE, to(CopyVerified(COPY), publish())),
-    ),
-    "the lease is lost before the store was asked: the job is left alone": (
-        START,
-        (*PROBING, to(LeaseLost()), to(ProbeFailed(OUTAGE))),
-    ),
-    "the store's failure cannot be recorded: the job is left alone": (
-        START,
-        (*PROBING, to(ProbeFailed(OUTAGE), record(OUTAGE)), to(EntryRefused())),
-    ),
-    "the lease is lost: the upload is left alone": (
-        START,
-        (
-            *UPLOADING,
-            to(LeaseLost(), CloseOrigin()),
-            to(broke_off(2)),
-            to(PartUploaded(1), ReadEpoch()),
-            to(ProbeFailed(OUTAGE)),
-        ),
-    ),
-    "the lease is lost to a purge: the upload is aborted": (
-        START,
-        (
-            *UPLOADING,
-            to(LeaseLost(), CloseOrigin()),
-            to(broke_off(2)),
-            to(PartUploaded(1), ReadEpoch()),
-            to(EpochRead("e2"), DropServed("e1")),
-            to(EntryWritten(), ABORT),
-            to(CleanedUp(), DELETE),
-            to(CleanedUp(), Acknowledge()),
-        ),
-    ),
-    "the lease is lost to a purge, and whom the entry sends where cannot be told: the copy is left": (
-        START,
-        (
-            *UPLOADING,
-            to(LeaseLost(), CloseOrigin()),
-            to(broke_off(2)),
-            to(PartUploaded(1), ReadEpoch()),
-            to(EpochRead("e2"), DropServed("e1")),
-            to(CacheFailed(), ABORT),
-            to(CleanedUp(), Acknowledge()),
-        ),
-    ),
-    "the lease is lost to a purge before anything was written": (
-        START,
-        (
-            *OPENING,
-            to(LeaseLost()),
-            to(OriginOpened(None, "", delimited=True), ReadEpoch()),
-            *PURGED,
-        ),
-    ),
-    "the lease is lost between abort and delete": (
-        START,
-        (*UNSURE, to(CopyDiffers(own=True), ABORT), to(LeaseLost()), to(CleanedUp(), ReadEpoch()), to(EpochRead("e1"))),
-    ),
-    "the lease is lost while the upload is created": (
-        START,
-        (*CREATING, to(LeaseLost()), to(UploadCreated("u"), ReadEpoch()), to(EpochRead("e1"))),
-    ),
-    "a copy that takes too long is broken off, its upload aborted, and tried again": (
-        START,
-        (
-            *UPLOADING,
-            to(CopyOverdue(), CloseOrigin()),
-            to(broke_off(2)),
-            to(PartUploaded(1), ABORT),
-            to(CleanedUp(), record(Reason.ORIGIN_TIMEOUT, TOO_LONG)),
-            to(EntryWritten(), DeferJob(5.0)),
-        ),
-    ),
-    "a copy that took too long to open is not begun": (
-        START,
-        (
-            *OPENING,
-            to(CopyOverdue()),
-            to(OriginOpened(None, "", delimited=True), record(Reason.ORIGIN_TIMEOUT, TOO_LONG)),
-        ),
-    ),
-    "a copy that is all but made may take longer": (
-        START,
-        (*VERIFYING, to(CopyOverdue()), to(CopyVerified(COPY), publish()), to(EntryWritten(), Acknowledge())),
-    ),
-    "a copy that takes too long in a drain is given back": (
-        START,
-        (*STOPPING, to(CopyOverdue()), to(broke_off(2)), to(PartUploaded(1), ABORT)),
-    ),
-    "a lost lease counts for more than the time it took": (
-        START,
-        (
-            *TRANSFERRING,
-            to(CopyOverdue(), CloseOrigin()),
-            to(LeaseLost()),
-            to(broke_off(1), ReadEpoch()),
-        ),
-    ),
-    "the drain leaves the copy that is all but made": (
-        START,
-        (*VERIFYING, to(DrainBegun()), to(CopyVerified(COPY), publish()), to(EntryWritten(), Acknowledge())),
-    ),
-    "the drain gives the job back before anything was written": (
-        START,
-        (*PROBING, to(DrainBegun()), to(CopyNotFound("e1"), REQUEUE), to(EntryRefused(), ReturnJob("e1", 0.0))),
-    ),
-    "the drain gives the job back once the origin has answered": (
-        START,
-        (*OPENING, to(DrainBegun()), to(OriginOpened(None, "", delimited=True), REQUEUE)),
-    ),
-    "a lost lease counts for more than the drain": (
-        START,
-        (
-            *UPLOADING,
-            to(LeaseLost(), CloseOrigin()),
-            to(DrainBegun()),
-            to(broke_off(2)),
-            to(PartUploaded(1), ReadEpoch()),
-        ),
     ),
 }
 
