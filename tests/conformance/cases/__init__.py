@@ -9,6 +9,7 @@ from tests.conformance.cases import (
     garbage,
     objects,
     operating,
+    parts,
     purges,
     redirects,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "garbage",
     "objects",
     "operating",
+    "parts",
     "purges",
     "redirects",
 ]
