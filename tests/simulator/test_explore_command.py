@@ -36,6 +36,11 @@ def test_one_world_in_a_process_of_its_own() -> None:
     assert said.endswith(f" s\n{POLLS}{FINE}")
 
 
+def test_what_can_be_taken_over_is_in_parts() -> None:
+    assert explore.one_world({"lasting": True, "parts": None}) == Size(parts=2, lasting=True)
+    assert explore.one_world({"lasting": True, "parts": 3}) == Size(parts=3, lasting=True)
+
+
 def test_a_lie_is_a_fault() -> None:
     assert explore.one_world({"lies": None, "faults": None}) is None
     assert explore.one_world({"lies": True, "faults": None}) == Size(faults=1, lies=True)

@@ -5,8 +5,11 @@ Nothing here comes from inside the code under test. What a body is worth is know
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TypeAlias
+
+from cloud_mirror.keys import FIRST_EPOCH
 
 Place: TypeAlias = tuple[str, str]
 """A pool and a URL, or a pool and an object's key."""
@@ -29,10 +32,13 @@ class Stand:
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """A purge: the origin's version that began with it; when it was over, and whether it said that it holds."""
+    """A purge: the origin's version that began with it, or was there; when it wrote its epoch first, when it was over,
+    and whether it said that it holds.
+    """
 
     began_s: float
     version: int
+    written_s: float | None = None
     ended_s: float | None = None
     done: bool = False
 
@@ -50,6 +56,8 @@ class History:
         self.stands: dict[Place, list[Stand]] = {}  # by pool and key
         self.keys: dict[Place, set[str]] = {}  # the keys under which a URL's copies stood
         self.purges: dict[Place, list[Purge]] = {}
+        self.epochs: dict[Place, list[tuple[float, str]]] = {}  # when which epoch of a URL was written
+        self.uploaders: dict[str, tuple[str, ...]] = {}  # by upload: the names of the worker who was last at it
         self.sent: dict[Place, list[float]] = {}  # when messages for a URL came into its pool's queue
         self.messages: dict[tuple[str, str], list[float]] = {}  # by queue and body: when a message came into it
         self.letters: dict[Place, list[float]] = {}  # by pool and body: when a dead letter was kept in the store
@@ -78,6 +86,21 @@ class History:
         stands = self.stands.get((pool, key))
         if stands and stands[-1].gone_s is None:
             stands[-1] = replace(stands[-1], gone_s=now_s)
+
+    def write_epoch(self, pool: str, url: str, began_s: float, now_s: float, epoch: str) -> None:
+        """The purge that began then has written its epoch, perhaps once more."""
+        self.epochs.setdefault((pool, url), []).append((now_s, epoch))
+        purges = self.purges[pool, url]
+        for number, purge in enumerate(purges):
+            if purge.began_s == began_s and purge.written_s is None:
+                purges[number] = replace(purge, written_s=now_s)
+
+    def lived(self, pool: str, url: str, epoch: str, from_s: float, to_s: float) -> bool:
+        """Whether an epoch was the URL's at some moment between those."""
+        written = [(-math.inf, FIRST_EPOCH), *self.epochs.get((pool, url), ())]
+        ends = [*(moment_s for moment_s, _ in written[1:]), math.inf]
+        spans = zip(written, ends, strict=True)
+        return any(name == epoch and since_s <= to_s and end_s > from_s for (since_s, name), end_s in spans)
 
     def end_purge(self, pool: str, url: str, began_s: float, ended_s: float, done: bool) -> bool:
         """The purge that began then is over; False where that was known."""
@@ -111,11 +134,11 @@ class History:
         """How many purges of a URL were not over by then."""
         return sum(purge.ended_s is None or purge.ended_s >= since_s for purge in self.purges.get((pool, url), ()))
 
+    def done_before(self, pool: str, url: str, by_s: float) -> list[Purge]:
+        """The purges of a URL that had said by then that they hold."""
+        purges = self.purges.get((pool, url), ())
+        return [each for each in purges if each.done and each.ended_s is not None and each.ended_s <= by_s]
+
     def newest_due(self, pool: str, url: str, by_s: float) -> int:
         """The oldest version of the origin's that may be served to who asks at a moment, by the purges before it."""
-        due = [
-            purge.version
-            for purge in self.purges.get((pool, url), ())
-            if purge.done and purge.ended_s is not None and purge.ended_s <= by_s
-        ]
-        return max(due, default=0)
+        return max((purge.version for purge in self.done_before(pool, url, by_s)), default=0)

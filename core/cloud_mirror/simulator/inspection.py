@@ -196,6 +196,8 @@ class Inspection:
             self.say(f"{_who(task)} store {operation} {key[67:] or key}: {reply.status}")
         if reply.status >= 300:
             return
+        if task.role is Role.COPY:
+            self._look_at_upload(task, pool, operation, request, reply)
         if operation == "DeleteObject":
             self.history.remove(pool, key, now_s)
         if operation not in ("PutObject", "CompleteUpload"):
@@ -207,6 +209,7 @@ class Inspection:
             return
         self.report("keys-distinct", invariants.keys_distinct(self.history, pool, key, url))
         if key.startswith("purged/"):
+            self.history.write_epoch(pool, url, task.began_s, now_s, bytes(request.body).decode())
             return
         store = self._services.stores[request.host][1]
         found = store.find(key)
@@ -214,6 +217,20 @@ class Inspection:
         version = self.version_of(url, found.body)
         self.report("one-whole-body", invariants.one_whole_body(version, key))
         self.history.put(pool, key, url, Stand(now_s, now_s + self._settings.lifespan_s, version))
+
+    def _look_at_upload(self, task: Task, pool: str, operation: str, request: HttpRequest, reply: HttpReply) -> None:
+        """A worker was at an upload: whose is it now, and might it be aborted?"""
+        upload_id = dict(request.headers).get("upload-id", "")
+        if operation == "CreateUpload":
+            upload_id = json.loads(bytes(reply.body))
+        if operation in ("CreateUpload", "ListParts", "UploadPart"):
+            self.history.uploaders[upload_id] = task.names
+        elif operation == "AbortUpload":
+            epoch, living = request.target.split("/")[3], self.epoch_of(pool, task.url)
+            slots = keys.entry_key(pool, task.url), keys.renewal_key(pool, task.url)
+            holders = {self._services.redis.fields(slot).get("token", "").partition("-")[0] for slot in slots}
+            holds = epoch != living or not holders.isdisjoint(task.names)
+            self.report("holder-alone", invariants.upload_alone(self.history, upload_id, task.names, holds))
 
     def begun(self) -> tuple[str, ...]:
         """The URLs, one for each upload that is neither completed nor aborted."""

@@ -60,13 +60,20 @@ def redirect_stands(history: History, told: Told, verify_s: float) -> str:
 def purge_holds(history: History, told: Told) -> str:
     """After a purge has said that it is done, nothing that began before it is served to who asks then.
 
-    The origin's bytes change as a purge begins, so they tell their age. A copy that is gone is `redirect_stands`'s.
+    Where the origin's bytes change as a purge begins, they tell their age; and the epoch under which the copy stands
+    was the URL's at some moment after each such purge wrote its own. A copy that is gone is `redirect_stands`'s.
     """
-    stand = history.stood(told.pool, told.key, told.answered_s, told.answered_s)
-    due = history.newest_due(told.pool, told.url, told.asked_s)
-    if stand is None or stand.version is None or stand.version >= due:
+    pool, url = told.pool, told.url
+    stand = history.stood(pool, told.key, told.answered_s, told.answered_s)
+    if stand is None or stand.version is None:
         return ""
-    return f"the copy of {told.url} holds version {stand.version}, and a purge at version {due} was done before"
+    due, epoch = history.newest_due(pool, url, told.asked_s), told.key.split("/")[2]
+    if stand.version < due:
+        return f"the copy of {url} holds version {stand.version}, and a purge at version {due} was done before"
+    written = [each.written_s for each in history.done_before(pool, url, told.asked_s)]
+    if all(moment_s is None or history.lived(pool, url, epoch, moment_s, told.answered_s) for moment_s in written):
+        return ""
+    return f"the copy of {url} is of epoch {epoch}, which was dead when a purge was done before"
 
 
 def one_whole_body(version: int | None, key: str) -> str:
@@ -113,6 +120,14 @@ def holder_alone(move: Move) -> str:
     if own or taken or given_up or move.role == "purge":
         return ""
     return f"{move.role} {move.names} changed {move.key}, which {move.token} held ({move.holder})"
+
+
+def upload_alone(history: History, upload_id: str, names: tuple[str, ...], holds: bool) -> str:
+    """Only who holds a lease for it aborts an upload that another worker has taken over. `names` are whose it aborts,
+    `holds` says whether one of them stands in an entry; a purge may always, and who is of a dead epoch.
+    """
+    uploader = history.uploaders.get(upload_id, names)
+    return "" if holds or uploader == names else f"{names} aborted {upload_id}, which {uploader} had taken over"
 
 
 def acknowledged_when_durable(

@@ -163,7 +163,9 @@ class World:
             process.leave(asked)
 
     def purge(self) -> None:
-        """An operator purges a URL; its origin's object changes at that moment, so that bytes tell their age."""
+        """An operator purges a URL. In most cases its origin's object changes at that moment, so that bytes tell their
+        age; else it was the copy that was not to be.
+        """
         chance = self.chance
         source, pool = chance.pick(self.settings.sources), chance.pick(tuple(self.pools))
         if chance.happens(0.6):
@@ -173,11 +175,19 @@ class World:
         if not fronts:
             return
         process = chance.pick(fronts)
-        version = self.change(source.url)
+        if chance.happens(0.7):
+            self.change(source.url)
+        version = self.version(source.url)
         began_s = self.inspection.purge_began(pool, source.url, version)
         process.purges.append((pool, source.url, began_s))
         process.purge(pool, source.url, lambda state: self.inspection.purge_ended(pool, source.url, began_s, state))
 
-    def change(self, url: str) -> int:
-        """The object behind a URL changes; its version now."""
-        return self.services.origin.change(self.inspection.finals[url]).version
+    def change(self, url: str) -> None:
+        """The object behind a URL changes."""
+        self.services.origin.change(self.inspection.finals[url])
+
+    def version(self, url: str) -> int:
+        """The version of the object behind a URL."""
+        resource = self.services.origin.find(self.inspection.finals[url])
+        assert resource is not None, "every source has one"
+        return resource.version

@@ -27,11 +27,13 @@ def timed(size: Size) -> tuple[Explored, float]:
 def one_world(given: dict[str, int | None]) -> Size | None:
     """The world of which the command line gives anything (not None); None: it gives nothing.
 
-    A lie is a fault: where no number of them is given, there is one.
+    A lie is a fault: where no number of them is given, there is one. Only what goes in parts can be taken over.
     """
     parts: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if parts.get("lies"):
         parts.setdefault("faults", 1)
+    if parts.get("lasting"):
+        parts.setdefault("parts", 2)
     return Size(**parts) if parts else None
 
 

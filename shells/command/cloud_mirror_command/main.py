@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cloud_mirror_command.dead import Post
 
 WORLD: Final = "Explore one world: so many {}."
-ONE_WORLD: Final = ("fronts", "backs", "purges", "faults", "parts", "lies")
+ONE_WORLD: Final = ("fronts", "backs", "purges", "faults", "parts", "lasting", "lies")
 """What makes the world that `simulate --explore` explores instead of its lists."""
 
 EXPLORING: Final = ("long", "diagram", *ONE_WORLD)
@@ -311,6 +311,10 @@ def simulate(
     purges: Annotated[int | None, typer.Option(metavar="N", min=0, help=WORLD.format("purges"))] = None,
     faults: Annotated[int | None, typer.Option(metavar="N", min=0, help=WORLD.format("faults at most"))] = None,
     parts: Annotated[int | None, typer.Option(metavar="N", min=1, help=WORLD.format("parts of a copy"))] = None,
+    lasting: Annotated[
+        bool | None,
+        typer.Option("--lasting", help="Explore one world: an upload in parts can be taken over (or in 2 parts)."),
+    ] = None,
     lies: Annotated[
         bool | None,
         typer.Option(
@@ -326,7 +330,8 @@ def simulate(
             _refuse(ctx, ONE_WORLD, "is for one world: leave --long or it out")
         from cloud_mirror_command import explore as exploration
 
-        given = {"fronts": fronts, "backs": backs, "purges": purges, "faults": faults, "parts": parts, "lies": lies}
+        given = {"fronts": fronts, "backs": backs, "purges": purges, "faults": faults, "parts": parts}
+        given |= {"lasting": lasting, "lies": lies}
         raise typer.Exit(exploration.explore(exploration.one_world(given), jobs, diagram, long=long))
 
     _refuse(ctx, EXPLORING, "is for exploring: add --explore, or leave it out")

@@ -44,8 +44,8 @@ class Size:
     def __str__(self) -> str:
         counts = {"front end": self.fronts, "back end": self.backs, "purge": self.purges, "fault": self.faults}
         words = [counted(count, thing) for thing, count in counts.items() if count]
-        words += [f"copies in {self.parts} parts"] * (self.parts > 1) + ["that last"] * self.lasting
-        words += ["Redis lies"] * self.lies
+        parts = f"copies in {self.parts} parts{' that can be taken over' if self.lasting else ''}"
+        words += [parts] * (self.parts > 1) + ["Redis lies"] * self.lies
         return ", ".join(words)
 
 
