@@ -47,17 +47,17 @@ class Copies(RuleBasedStateMachine):
     def answer(self, data: st.DataObject) -> None:
         self.feed_first(data)
 
-    @precondition(lambda self: OpenOrigin() in self.copying.asked)
+    @precondition(lambda self: bool(self.copying.out(OpenOrigin)))
     @rule(length=st.integers(0, 1 << 36) | st.integers(0, 6 * PART), ways=st.integers(0, 3), ordered=st.booleans())
     def open(self, length: int, ways: int, ordered: bool) -> None:
         """An object whose length is known, its parts by themselves, and what the store may copy."""
         opened = the_origin_gives(length, ranges=ways > 0, ordered=ordered, store_can=ways > 1 and not ordered)
-        self.copying.feed(opened, OpenOrigin())
+        self.copying.feed(opened, *self.copying.out(OpenOrigin))
 
-    @precondition(lambda self: OpenOrigin() in self.copying.asked)
+    @precondition(lambda self: bool(self.copying.out(OpenOrigin)))
     @rule()
     def open_without_length(self) -> None:
-        self.copying.feed(the_origin_gives(None), OpenOrigin())
+        self.copying.feed(the_origin_gives(None), *self.copying.out(OpenOrigin))
 
     @precondition(lambda self: self.copying.state.length is None and bool(self.copying.out(FetchPart)))
     @rule(ended=st.booleans(), data=st.data())

@@ -282,6 +282,15 @@ VARIANTS: dict[str, tuple[State, Script]] = {
             to(EntryWritten(), DeferJob(40.0)),
         ),
     ),
+    "of a job that failed before, the store may have parts already": (
+        START,
+        (
+            to(FOURTH, ReadEntry()),
+            to(read(None), Acquire(Slot.ENTRY, Draft(replace(COPYING.entry, attempt=4), 60.0))),
+            to(LeaseAcquired(), *KEEP),
+            to(CopyNotFound("e1"), OpenOrigin(begun_before=True)),
+        ),
+    ),
     "a part that the store does not take ends the copy when the others are in": (
         START,
         (

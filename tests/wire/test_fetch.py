@@ -13,6 +13,7 @@ from cloud_mirror.reason import Reason
 from cloud_mirror.wire.calls import (
     Backoff,
     BodyOpened,
+    CloseBody,
     Done,
     EnterHost,
     FailureKind,
@@ -68,6 +69,19 @@ def test_opening_and_closing_the_origin() -> None:
     assert script.said == [f"close {STREAM}"]
     assert run(script, cargo, CloseOrigin()) == OriginClosed()
     assert len(script.said) == 1
+
+
+def test_closing_what_was_open_leaves_alone_what_is_opened_meanwhile() -> None:
+    """A copy that begins anew does not wait until what it gave up is closed."""
+    cargo = Cargo(URL, "receipt")
+    run(Script(opened(LENGTH)), cargo, OpenOrigin())
+    closing = perform(SERVICES, cargo, CloseOrigin())
+    assert next(closing) == CloseBody(STREAM)
+    again = replace(opened(LENGTH), body=STREAM + 1)
+    assert isinstance(run(Script(again), cargo, OpenOrigin()), OriginOpened)
+    with pytest.raises(StopIteration):
+        closing.send(Done())
+    assert (cargo.open_stream, cargo.bodies) == (STREAM + 1, {STREAM + 1})
 
 
 AT_AWS = services(

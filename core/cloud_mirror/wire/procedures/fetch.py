@@ -72,10 +72,12 @@ def _load(services: PoolServices, cargo: Cargo, found: origin.OpenedObject, stre
 
 
 def close(cargo: Cargo) -> Procedure[OriginClosed]:
-    """Give up every body that is open. Until it is closed, it is the cargo's: a copy may end before."""
+    """Give up every body that is open now: while they are closed, the copy may have begun anew with another.
+
+    Until a body is closed, it is the cargo's: a copy may end before.
+    """
     cargo.closing = True
-    while cargo.bodies:
-        body = next(iter(cargo.bodies))
+    for body in tuple(cargo.bodies):
         yield CloseBody(body)
         cargo.bodies.discard(body)
     return OriginClosed()
