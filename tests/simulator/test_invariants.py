@@ -49,10 +49,10 @@ def test_a_redirect_leads_to_a_copy_that_stands() -> None:
 
 def test_a_copy_may_go_by_a_purge_or_a_pause_only_while_the_request_is_answered() -> None:
     gone = replace(STANDS, gone_s=105.0)
-    assert not invariants.redirect_stands(history(gone, Purge(104.0, 2, 106.0)), TOLD, VERIFY_S)
+    assert not invariants.redirect_stands(history(gone, Purge(104.0, 2, ended_s=106.0)), TOLD, VERIFY_S)
     assert not invariants.redirect_stands(history(gone, Purge(90.0, 2)), TOLD, VERIFY_S)
     assert not invariants.redirect_stands(history(gone), replace(TOLD, paused_s=3.0), VERIFY_S)
-    assert invariants.redirect_stands(history(gone, Purge(80.0, 2, 99.0, done=True)), TOLD, VERIFY_S)
+    assert invariants.redirect_stands(history(gone, Purge(80.0, 2, ended_s=99.0, done=True)), TOLD, VERIFY_S)
     assert invariants.redirect_stands(history(gone, Purge(111.0, 2)), TOLD, VERIFY_S)
     long_gone = replace(STANDS, gone_s=99.0)
     assert invariants.redirect_stands(history(long_gone, Purge(90.0, 2)), replace(TOLD, paused_s=3.0), VERIFY_S)
@@ -121,7 +121,7 @@ def test_a_job_is_deleted_when_something_came_of_it() -> None:
     assert settled(history(), void=True)
     assert settled(history(STANDS))
     assert settled(history(None, Purge(105.0, 2)))
-    assert not settled(history(None, Purge(80.0, 2, 99.0, done=True)))
+    assert not settled(history(None, Purge(80.0, 2, ended_s=99.0, done=True)))
     gone = history(replace(STANDS, gone_s=95.0))
     assert not settled(gone)
     assert settled(gone, slack_s=10.0)
@@ -233,7 +233,11 @@ def test_a_copy_ran_out_where_it_stood_to_its_end() -> None:
 
 
 def test_purges_count_until_they_are_over() -> None:
-    for purge, right in ((Purge(80.0, 2), 1), (Purge(80.0, 2, 100.0), 1), (Purge(80.0, 2, 99.0, done=True), 0)):
+    for purge, right in (
+        (Purge(80.0, 2), 1),
+        (Purge(80.0, 2, ended_s=100.0), 1),
+        (Purge(80.0, 2, ended_s=99.0, done=True), 0),
+    ):
         assert history(None, purge).purges_since(POOL, URL, 100.0) == right
     assert history().purges_since(POOL, URL, 100.0) == 0
 

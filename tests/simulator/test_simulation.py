@@ -12,7 +12,7 @@ from cloud_mirror.events import RedirectEvent
 from cloud_mirror.redirect import transition
 from cloud_mirror.redirect_table import State, Transition
 from cloud_mirror.simulator.chance import Chance
-from cloud_mirror.simulator.faults import Fault, Swarm
+from cloud_mirror.simulator.faults import Fault, Swarm, draw_swarm
 from cloud_mirror.simulator.fleet import Process
 from cloud_mirror.simulator.settings import draw_settings
 from cloud_mirror.simulator.simulation import LAST_WORDS, Result, last_words, run
@@ -22,6 +22,8 @@ NEVER_TAKEN = {
     copy_table.Row.VERIFY_WRONG,  # the modelled store damages nothing,
     copy_table.Row.IGNORED,
     copy_table.Row.ACQUIRE_IN_VAIN,  # three refusals in a row, each after a read that saw a vacant entry
+    copy_table.Row.STORE_CANNOT,  # no source is a bucket of the modelled store
+    copy_table.Row.HANDED_OVER,  # no run lasts for half a day
     copy_table.Row.OPENED_TOO_LARGE,  # front ends find out first
     copy_table.Row.VERIFY_OTHER,
     copy_table.Row.VERIFY_MISSING,
@@ -99,3 +101,7 @@ def test_what_breaks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [violation.invariant for violation in result.violations] == ["nothing-breaks"]
     assert "made up" in result.violations[0].what
     assert last_words(result)
+
+
+def test_some_runs_are_without_a_fault() -> None:
+    assert 0 < sum(draw_swarm(Chance(seed), 1_000.0) == Swarm() for seed in range(200)) < 40
