@@ -91,11 +91,11 @@ def bite(patch: Patch) -> Found:
 
 
 def together(runs: Iterable[str]) -> list[str]:
-    """Each world once, and each seed once."""
+    """Each world once, and each seed once; storms as they are."""
     said = set(runs)
-    last = max((int(each.rpartition("-")[2]) for each in said if each.startswith("seeds")), default=-1)
-    worlds = sorted(each for each in said if each.startswith("explore"))
-    return [*worlds, *([f"seeds 0-{last}"] if last >= 0 else [])]
+    seeds = [each for each in said if each.startswith("seeds") and each.count(" ") == 1]
+    last = max((int(each.rpartition("-")[2]) for each in seeds), default=-1)
+    return [*sorted(said.difference(seeds)), *([f"seeds 0-{last}"] if last >= 0 else [])]
 
 
 def table(all_patches: Iterable[Patch]) -> str:
@@ -103,7 +103,9 @@ def table(all_patches: Iterable[Patch]) -> str:
     lines = ["| fault | seen in kind | breaks | caught by |", "| --- | --- | --- | --- |"]
     for each in all_patches:
         kind, _, what = each.caught_by.partition(" ")
-        world = f"exploring `{what}`" if kind == "explore" else f"seeds {what.replace('-', ' to ')}"
+        span, _, storm = what.partition(" ")
+        seeds = f"seeds {span.replace('-', ' to ')}" + (f" in a storm of `{storm}`" if storm else "")
+        world = f"exploring `{what}`" if kind == "explore" else seeds
         title = f"[{each.fault}](../tests/simulator/faults/{each.path.name})"
         lines.append(
             f"| {title} | {each.seen} | {', '.join(sorted(f'`{name}`' for name in each.breaks))} | "
