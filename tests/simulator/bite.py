@@ -2,8 +2,8 @@
 
 It has so many seconds of processor time, which do not depend on what else the machine does. `explore FRONTS BACKS
 PURGES FAULTS [PARTS]` explores a small world, at most `AT_MOST` situations of it; `seeds A-B` runs these seeds, up to
-the first that violates an invariant; `seeds A-B FAULT…` runs them in a storm of these faults alone, with slow bodies and
-many purges. Prints JSON: `Found`.
+the first that violates an invariant; `seeds A-B FAULT…` runs them in a storm of these faults alone, with slow bodies
+and many purges. Prints JSON: `Found`.
 """
 
 import json

@@ -77,6 +77,51 @@ def test_what_was_purged_is_not_served() -> None:
     assert not invariants.purge_holds(history(None, done), TOLD)
 
 
+def test_what_stands_under_an_epoch_that_a_purge_found_dead_is_not_served() -> None:
+    """Where the origin's bytes did not change, the store tells: the copy of epoch 0 stands, and is whole."""
+    began_s, version = 80.0, 1
+
+    def served(key: str, *writes: tuple[float, float, str]) -> bool:
+        seen = history(None, Purge(began_s, version, ended_s=99.0, done=True))
+        seen.put(POOL, key, URL, STANDS)
+        for purge_began_s, now_s, epoch in writes:
+            seen.write_epoch(POOL, URL, purge_began_s, now_s, epoch)
+        return invariants.purge_holds(seen, replace(TOLD, key=key)) == ""
+
+    first, second = object_key(URL, "0"), object_key(URL, "e1")
+    assert served(first)  # whoever said that it is done has written nothing: that is not asked here
+    assert not served(first, (began_s, 90.0, "e1"))
+    assert served(second, (began_s, 90.0, "e1"))
+    assert served(second, (began_s, 90.0, "e1"), (85.0, 95.0, "e2"))  # another purge, not done yet
+    assert not served(second, (85.0, 85.0, "e1"), (began_s, 90.0, "e2"))
+    assert served(second, (85.0, 85.0, "e1"), (began_s, 90.0, "e2"), (85.0, 105.0, "e1"))  # it came once more, late
+    assert not served(second, (85.0, 85.0, "e1"), (began_s, 90.0, "e2"), (85.0, 111.0, "e1"))
+
+
+def test_an_upload_that_was_taken_over_is_aborted_only_under_a_lease() -> None:
+    seen = history()
+    assert not invariants.upload_alone(seen, "upload-1", ("w1",), holds=False)
+    seen.uploaders["upload-1"] = ("w2",)
+    assert invariants.upload_alone(seen, "upload-1", ("w1",), holds=False)
+    assert not invariants.upload_alone(seen, "upload-1", ("w1",), holds=True)
+    assert not invariants.upload_alone(seen, "upload-1", ("w2",), holds=False)
+
+
+def test_what_hinders_a_copy_hinders_those_whom_it_concerns_while_it_lasts() -> None:
+    weather = Weather(Swarm(), Chance(0))
+    weather.hinder(100.0, 110.0, (POOL, URL))
+    for place, from_s, to_s, hindered in (
+        ((POOL, URL), 90.0, 100.0, True),
+        ((POOL, URL), 110.0, 120.0, True),
+        ((POOL, URL), 90.0, 99.0, False),
+        ((POOL, URL), 111.0, 120.0, False),
+        ((POOL, OTHER), 90.0, 120.0, False),
+    ):
+        assert weather.hindered(place, from_s, to_s) is hindered
+    weather.hinder(50.0, 50.0, None)
+    assert weather.hindered((POOL, OTHER), 50.0, 60.0)
+
+
 def test_bytes_are_one_body() -> None:
     assert not invariants.one_whole_body(1, KEY)
     assert invariants.one_whole_body(None, KEY)
