@@ -56,7 +56,6 @@ def case(*rows: Row, each: Iterable[str] = ()) -> Callable[[Callable[..., None]]
 UNREACHABLE: Final[dict[Row, str]] = {
     Redirect.IGNORED: "each of a flight's actions gets one answer, which its phase waits for, and it has no other",
     Copy.HANDED_OVER: "it takes a copy that lasts for eleven hours and a half",
-    Copy.STORE_CANNOT: "a site names its store by an address, which no source URL may be; tests/wire shows it",
 }
 """Rows that no outside cause leads to, and why."""
 

@@ -127,7 +127,7 @@ class Maker:
     ) -> Site:
         valkey, seaweedfs, moto = self._servers
         origin = stack.enter_context(Origin())
-        store = stack.enter_context(FaultProxy(seaweedfs.endpoint_url))
+        store = stack.enter_context(FaultProxy(seaweedfs.endpoint_url, "localhost"))  # its name may be a source's host
         queue = stack.enter_context(FaultProxy(moto.url))
         cache = stack.enter_context(RedisRelay(valkey.port))
         merged: dict[str, dict[str, Any]] = {section: dict(values) for section, values in PATIENT.items()}

@@ -89,8 +89,8 @@ class FaultProxy(ThreadServer):
     Faults are tried in the order in which they were set; every one that strikes has its effect.
     """
 
-    def __init__(self, upstream_url: str) -> None:
-        super().__init__("127.0.0.1")
+    def __init__(self, upstream_url: str, host: str = "127.0.0.1") -> None:
+        super().__init__(host)
         upstream = urlsplit(upstream_url)
         self._upstream = (upstream.hostname or "", upstream.port or 80)
         self._faults: list[Fault] = []
