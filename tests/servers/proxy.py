@@ -86,6 +86,7 @@ class FaultProxy(ThreadServer):
 
     `lifespan_s`: GET and HEAD of an object say in `x-amz-expiration` that it expires that long after Last-Modified.
     `expires_at`: they say this moment instead, whatever the object. Both None: the header is not added.
+    `host`: the name that it goes by.
     Faults are tried in the order in which they were set; every one that strikes has its effect.
     """
 
