@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import redis
+from botocore.exceptions import EndpointConnectionError
 
 from benchmarks import forgetful, nginx, quick_queue
 from benchmarks.nginx import Nginx
@@ -21,7 +22,7 @@ from cloud_mirror.message import Job, to_body
 from tests.fleet import POOL, Fleet, Process
 from tests.looking import fetch
 from tests.servers import ServerProcess
-from tests.servers.processes import client, free_port
+from tests.servers.processes import client, free_port, gets_ok
 
 MIB: Final = 1024 * 1024
 GIB: Final = 1024 * MIB
@@ -37,9 +38,9 @@ class ForgetfulStore(ServerProcess):
     region = "us-west-1"
 
     def __init__(self, directory: Path) -> None:
-        port = free_port()
-        self.endpoint_url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, str(Path(forgetful.__file__)), str(port)]
+        self.port = free_port()
+        self.endpoint_url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, str(Path(forgetful.__file__)), str(self.port)]
         super().__init__("the forgetful store", command, directory / "forgetful.log", self._answers)
 
     def client(self) -> Any:
@@ -47,12 +48,7 @@ class ForgetfulStore(ServerProcess):
         return client("s3", self.endpoint_url, self.region, self.access_key, self.secret_key)
 
     def _answers(self) -> bool:
-        with closing(self.client()) as looking:
-            try:
-                looking.head_bucket(Bucket="any")
-            except Exception:  # noqa: BLE001  # whatever it is, it is not up yet
-                return False
-        return True
+        return gets_ok(self.port, "/any", "HEAD")
 
 
 class QuickQueue(ServerProcess):
@@ -72,7 +68,7 @@ class QuickQueue(ServerProcess):
         with closing(self.client()) as looking:
             try:
                 looking.create_queue(QueueName="ready")
-            except Exception:  # noqa: BLE001  # whatever it is, it is not up yet
+            except EndpointConnectionError:
                 return False
         return True
 

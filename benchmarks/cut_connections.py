@@ -132,10 +132,7 @@ def main() -> int:
         on.origin.put(OBJECT, options.mib * MIB)
         for shell in options.shell or SHELLS:
             outcomes += [measure(on, shell, where, options) for where in options.at or ("origin", "store")]
-    text = page.table(HEAD, [outcome.line() for outcome in outcomes])
-    print(f"\n{text}")
-    if options.write:
-        page.put_measured([text])
+    page.show([page.table(HEAD, [outcome.line() for outcome in outcomes])], options.write)
     return 0 if all(outcome.right for outcome in outcomes) else 1
 
 

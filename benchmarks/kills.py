@@ -186,10 +186,7 @@ def main() -> int:
         on.origin.put(OBJECT, size)
         for shell in options.shell or SHELLS:
             found[shell] = kills(on, shell, options.kills, size, options.seed)
-    text = page.table(HEAD, [line(shell, each, size) for shell, each in found.items()])
-    print(f"\n{text}")
-    if options.write:
-        page.put_measured([text])
+    page.show([page.table(HEAD, [line(shell, each, size) for shell, each in found.items()])], options.write)
     return 0 if all(kill.right for each in found.values() for kill in each) else 1
 
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Final
 
 from benchmarks import page
 from benchmarks.copying import GIB, MIB, Bench, ForgetfulStore, Ground, bench, cpu_s, ground
-from benchmarks.peers import AwsCli, Boto3, Rclone, Taken, curl_from_file, curl_to_nowhere
+from benchmarks.peers import AwsCli, Boto3, Contender, Rclone, Taken, curl_from_file, curl_to_nowhere, take_turns
 from tests.fleet import SHELLS, Process
 from tests.servers import SeaweedFS
 
@@ -33,7 +33,6 @@ CURL: Final = "curl to /dev/null"
 CURL_UP: Final = "curl -T, from a file"
 
 Store = SeaweedFS | ForgetfulStore
-Contender = Callable[[int], Taken]
 
 
 def mirror(ground: Ground, made: Bench, worker: Process, shell: str) -> Contender:
@@ -89,14 +88,7 @@ def contenders(ground: Ground, store: Store, shells: Sequence[str], size: int) -
 def measure(ground: Ground, store: Store, shells: Sequence[str], size: int, rounds: int) -> dict[str, list[Taken]]:
     """What each took, round by round."""
     with contenders(ground, store, shells, size) as running:
-        taken: dict[str, list[Taken]] = {name: [] for name in running}
-        for number in range(rounds):
-            for name, copy in running.items():
-                each = copy(number)
-                taken[name].append(each)
-                rate = size / MIB / each.seconds
-                print(f"round {number + 1}: {name:<20} {rate:>7.0f} MiB/s {each.cpu_s:>6.2f} s of CPU", flush=True)
-    return taken
+        return take_turns(running, rounds, lambda each: f"{size / MIB / each.seconds:>7.0f} MiB/s")
 
 
 def table(title: str, taken: dict[str, list[Taken]], size: int) -> str:
@@ -136,9 +128,7 @@ def main() -> int:
             print(f"into {title}", flush=True)
             taken = measure(on, store, options.shell or SHELLS, size, options.rounds)
             tables.append(table(title, taken, size))
-    print("\n" + "\n\n".join(tables))
-    if options.write:
-        page.put_measured(tables)
+    page.show(tables, options.write)
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Final
 
 from tests.servers import ServerProcess
 from tests.servers.origin import Content
-from tests.servers.processes import free_port
+from tests.servers.processes import free_port, gets_ok
 
 MISSING: Final = "nginx is missing: install it (Debian and Ubuntu: apt install nginx-light)"
 
@@ -95,11 +94,4 @@ class Nginx(ServerProcess):
         return f"/as/{alias}/{name}" if alias else f"/{name}"
 
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("HEAD", "/")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except OSError:
-            return False
-        finally:
-            connection.close()
+        return gets_ok(self.port, "/", "HEAD")

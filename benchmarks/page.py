@@ -30,6 +30,13 @@ def put(script: str, tables: Sequence[str], page: Path = CHOOSING) -> None:
     page.write_text(text)
 
 
+def show(tables: Sequence[str], write: bool) -> None:
+    """Print tables; `write`: put them into `docs/performance.md` too."""
+    print("\n" + "\n\n".join(tables))
+    if write:
+        put_measured(tables)
+
+
 def put_measured(tables: Sequence[str]) -> None:
     """Put what this program measured into `docs/performance.md`, under the command that it was started by."""
     script = f"benchmarks.{Path(sys.argv[0]).stem}"

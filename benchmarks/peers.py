@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -37,6 +37,23 @@ class Taken:
 
     seconds: float
     cpu_s: float
+
+
+Contender = Callable[[int], Taken]
+"""Somebody who copies, in the round of that number."""
+
+
+def take_turns(
+    contenders: Mapping[str, Contender], rounds: int, rate: Callable[[Taken], str]
+) -> dict[str, list[Taken]]:
+    """What each took, round by round: in each they copy one after the other. `rate` says how quick one was."""
+    taken: dict[str, list[Taken]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name, copy in contenders.items():
+            each = copy(number)
+            taken[name].append(each)
+            print(f"round {number + 1}: {name:<24} {rate(each)} {each.cpu_s:>6.2f} s of CPU", flush=True)
+    return taken
 
 
 def run(command: Sequence[str], environment: dict[str, str] | None = None) -> tuple[Taken, str]:

@@ -80,10 +80,7 @@ def main() -> int:
             lines.append(line)
             right = right and good
             print(" | ".join(line), flush=True)
-    text = page.table(HEAD, lines)
-    print(f"\n{text}")
-    if options.write:
-        page.put_measured([text])
+    page.show([page.table(HEAD, lines)], options.write)
     return 0 if right else 1
 
 

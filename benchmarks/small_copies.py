@@ -15,14 +15,14 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Final
 
 from benchmarks import page
 from benchmarks.copying import Bench, ForgetfulStore, Ground, QuickQueue, bench, cpu_s, ground
-from benchmarks.peers import Boto3, Rclone, Taken
+from benchmarks.peers import Boto3, Contender, Rclone, Taken, take_turns
 from tests.fleet import SHELLS, Process
 from tests.servers import SeaweedFS
 
@@ -34,7 +34,6 @@ SIZE_BYTES: Final = 100 * KIB
 QUEUE: Final = "the queue alone"
 
 Store = SeaweedFS | ForgetfulStore
-Contender = Callable[[int], Taken]
 
 
 def names(count: int) -> list[str]:
@@ -123,14 +122,7 @@ def contenders(ground: Ground, store: Store, shells: Sequence[str], count: int) 
 def measure(ground: Ground, store: Store, shells: Sequence[str], count: int, rounds: int) -> dict[str, list[Taken]]:
     """What each took, round by round."""
     with contenders(ground, store, shells, count) as running:
-        taken: dict[str, list[Taken]] = {name: [] for name in running}
-        for number in range(rounds):
-            for name, copy in running.items():
-                each = copy(number)
-                taken[name].append(each)
-                rate = count / each.seconds
-                print(f"round {number + 1}: {name:<24} {rate:>6.0f} a second, {each.cpu_s:>5.2f} s of CPU", flush=True)
-    return taken
+        return take_turns(running, rounds, lambda each: f"{count / each.seconds:>7.0f} a second")
 
 
 def table(title: str, taken: dict[str, list[Taken]], count: int) -> str:
@@ -160,9 +152,7 @@ def main() -> int:
         for title, store in stores.items():
             print(f"into {title}", flush=True)
             tables.append(table(title, measure(on, store, options.shell or SHELLS, count, options.rounds), count))
-    print("\n" + "\n\n".join(tables))
-    if options.write:
-        page.put_measured(tables)
+    page.show(tables, options.write)
     return 0
 
 

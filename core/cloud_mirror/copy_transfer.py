@@ -72,13 +72,12 @@ def _begin(state: State) -> Transition:
     if length is None:
         return _go_on(Row.OPENED, replace(state, phase=Phase.TRANSFERRING))
     if state.store_can:
-        size = plan.size_of_copied(length)
-        create: CopyAction = CreateUpload(state.epoch, state.copy_id)
-        if length <= size:
-            create = CopyObject(state.epoch, state.copy_id)
-            state = replace(state, written=True)
-        phase = Phase.STORE_COPYING if length <= size else Phase.CREATING
-        return Transition(Row.OPENED, replace(state, phase=phase, part_bytes=size), (CloseOrigin(), create))
+        state = replace(state, part_bytes=plan.size_of_copied(length))
+        if length > state.part_bytes:
+            create = CreateUpload(state.epoch, state.copy_id)
+            return Transition(Row.OPENED, replace(state, phase=Phase.CREATING), (CloseOrigin(), create))
+        state = replace(state, phase=Phase.STORE_COPYING, written=True)
+        return Transition(Row.OPENED, state, (CloseOrigin(), CopyObject(state.epoch, state.copy_id)))
     state = replace(state, part_bytes=plan.size_of_part(1, length))
     if length <= state.part_bytes:
         return _go_on(Row.OPENED, replace(state, phase=Phase.TRANSFERRING))

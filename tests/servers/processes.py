@@ -53,6 +53,18 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, or_else: Callabl
         time.sleep(0.01)
 
 
+def gets_ok(port: int, target: str, method: str = "GET") -> bool:
+    """Whether an HTTP server on that port of this machine answers a request with 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request(method, target)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
 @functools.cache
 def _session() -> Any:
     """One session for all clients: it keeps the services' models, which are slow to read."""
@@ -238,11 +250,4 @@ class Moto(ServerProcess):
         return client(service, endpoint_url or self.url, "us-west-2", "mirror", "mirror-secret")
 
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", "/moto-api/")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except OSError:
-            return False
-        finally:
-            connection.close()
+        return gets_ok(self.port, "/moto-api/")

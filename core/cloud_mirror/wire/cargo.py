@@ -165,7 +165,8 @@ class Cargo:
         self._rest = b""
         self._turn = 1  # the part whose bytes the digests of the whole take next; 0: they have missed some
         self._sha256 = hashlib.sha256()
-        self._promised = [(_HASHES[name](), value) for name, value in promised_digests(headers) if name in _HASHES]
+        self._given = promised_digests(headers)
+        self._promised = [(_HASHES[name](), value) for name, value in self._given]
 
     def load(self, body: int | None, headers: Headers, opened: OriginOpened) -> None:
         """Begin with a body that was just opened (None: only looked at); forget what was read of another."""
@@ -298,8 +299,7 @@ class Cargo:
         Where the store copied the bytes, what the origin gave of it, or "" if it did not.
         """
         if self.copied:
-            promised = dict(promised_digests(self.headers)).get("crc64nvme")
-            return "" if promised is None else base64.b64encode(promised).decode("ascii")
+            return base64.b64encode(dict(self._given).get("crc64nvme", b"")).decode("ascii")
         known = {number: (part.crc64nvme, part.size) for number, part in self.parts.items()}
         known |= {number: (part.crc, part.size) for number, part in self.receipts.items()}
         return combine_parts(known[number] for number in sorted(known))
@@ -307,7 +307,7 @@ class Cargo:
     @property
     def combinable(self) -> bool:
         """Whether every digest that the origin gave comes of the parts' own: nobody need have seen all the bytes."""
-        return all(name == "crc64nvme" for name, _ in promised_digests(self.headers) if name in _HASHES)
+        return all(name == "crc64nvme" for name, _ in self._given)
 
     def fault(self) -> Reason | None:
         """What is wrong with the whole body, if anything."""

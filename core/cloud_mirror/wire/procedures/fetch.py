@@ -49,9 +49,9 @@ def _look(services: PoolServices, cargo: Cargo, begun_before: bool) -> Procedure
 
     None where that is not so, or was found not to work: then the object is to be opened.
     """
-    source = parse_source(cargo.url, len(cargo.url))
-    in_bucket = services.provider.bucket_object(source) is not None
-    if cargo.beginnings > 1 or not (begun_before or in_bucket):
+    if cargo.beginnings > 1:
+        return None
+    if not begun_before and services.provider.bucket_object(parse_source(cargo.url, len(cargo.url))) is None:
         return None
     outcome = yield from origin.open_origin(services, cargo.url, Asking.HEAD)
     if isinstance(outcome, OriginDeclined):
@@ -97,7 +97,10 @@ def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Proce
         yield from close_overtaken(cargo)
     had, ended = part.size, False
     if not part.full:
-        outcome = yield from (_read_by_itself if by_itself else _read_stream)(services, cargo, part, action)
+        if by_itself:
+            outcome = yield from _read_by_itself(services, cargo, part, action)
+        else:
+            outcome = yield from _read_stream(services, cargo, part)
         if isinstance(outcome, FetchFailed):
             return replace(outcome, number=number, advanced=part.size > had)
         ended = outcome.ended and not by_itself
@@ -134,12 +137,7 @@ def close_overtaken(cargo: Cargo) -> Procedure[None]:
         yield from _close_stream(cargo)
 
 
-def _read_stream(
-    services: PoolServices,
-    cargo: Cargo,
-    part: Part,
-    action: FetchPart,  # noqa: ARG001  # the stream is where it is
-) -> Procedure[BodyRead | FetchFailed]:
+def _read_stream(services: PoolServices, cargo: Cargo, part: Part) -> Procedure[BodyRead | FetchFailed]:
     """The part's turn in the stream, which is closed where it ends."""
     cargo.streaming = True
     source = services.policy.source

@@ -21,14 +21,14 @@ from cloud_mirror.wire.asking import Failed, ask
 from cloud_mirror.wire.calls import Procedure
 from cloud_mirror.wire.cargo import Cargo
 from cloud_mirror.wire.procedures import fetch
+from cloud_mirror.wire.procedures.store import WRITE_TIMEOUT_S
 from cloud_mirror.wire.redis import Change
+from cloud_mirror.wire.s3_setup import UPLOAD_DAYS
 from cloud_mirror.wire.services import PoolServices
 from cloud_mirror.wire.storage import PartReceipt
 
-NOTE_LIFE_S: Final = 2 * 86_400.0
+NOTE_LIFE_S: Final = UPLOAD_DAYS * 86_400.0
 """As long as the store's lifecycle rule leaves an upload alone."""
-
-LIST_TIMEOUT_S: Final = 20.0
 
 _CRC: Final = re.compile(r"[A-Za-z0-9+/]{11}=\Z")
 """Eight bytes in base64."""
@@ -99,7 +99,7 @@ def _list_parts(services: PoolServices, key: str, upload_id: str) -> Procedure[t
     parts: tuple[PartReceipt, ...] = ()
     while True:
         request = provider.list_parts_request(key, upload_id, marker)
-        outcome = yield from ask(provider, request, provider.read_list_parts, timeout_s=LIST_TIMEOUT_S)
+        outcome = yield from ask(provider, request, provider.read_list_parts, timeout_s=WRITE_TIMEOUT_S)
         if isinstance(outcome, Failed):
             return None
         parts, marker = (*parts, *outcome.value.parts), outcome.value.next_marker
