@@ -27,7 +27,7 @@ def main() -> None:
     """Copy all."""
     told = json.load(sys.stdin)
     options = Config(
-        s3={"addressing_style": "path", "payload_signing_enabled": False},
+        s3={"addressing_style": "path"} | told["s3"],
         max_pool_connections=max(10, told["at_once"]),
     )
     client = boto3.client("s3", config=options, **told["client"])

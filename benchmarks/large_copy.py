@@ -21,14 +21,24 @@ from typing import Any, Final
 
 from benchmarks import page
 from benchmarks.copying import GIB, MIB, Bench, ForgetfulStore, Ground, bench, cpu_s, ground
-from benchmarks.peers import AwsCli, Boto3, Contender, Rclone, Taken, curl_from_file, curl_to_nowhere, take_turns
+from benchmarks.peers import (
+    AwsCli,
+    Boto3,
+    Boto3Unsigned,
+    Contender,
+    Rclone,
+    Taken,
+    curl_from_file,
+    curl_to_nowhere,
+    take_turns,
+)
 from tests.fleet import SHELLS, Process
 from tests.servers import SeaweedFS
 
 OBJECT: Final = "large.bin"
 SMALL: Final = "small.bin"
 ROUNDS: Final = 5
-PEERS: Final = (Rclone, AwsCli, Boto3)
+PEERS: Final = (Rclone, AwsCli, Boto3, Boto3Unsigned)
 CURL: Final = "curl to /dev/null"
 CURL_UP: Final = "curl -T, from a file"
 

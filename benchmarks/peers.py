@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 PART_MIB: Final = 16
 UPLOADS: Final = 4
@@ -147,7 +147,7 @@ class AwsCli:
         transfer = f"multipart_chunksize = {PART_MIB}MB\n  max_concurrent_requests = {UPLOADS}\n"
         sending = f"aws --endpoint-url {store.endpoint_url} s3 cp --quiet - s3://{bucket}/{key}"
         with tempfile.NamedTemporaryFile("w") as configuration:
-            configuration.write(f"[default]\ns3 =\n  payload_signing_enabled = false\n  {transfer}")
+            configuration.write(f"[default]\ns3 =\n  {transfer}")
             configuration.flush()
             environment = {
                 **os.environ,
@@ -164,30 +164,32 @@ class Boto3:
 
     name = "boto3"
     missing = "boto3 is missing: install the extra `test`"
+    s3: ClassVar[dict[str, bool]] = {}
 
     @staticmethod
     def there() -> bool:
         """It comes with moto."""
         return True
 
-    @staticmethod
-    def copy(url: str, store: Endpoint, bucket: str, key: str) -> Taken:
+    @classmethod
+    def copy(cls, url: str, store: Endpoint, bucket: str, key: str) -> Taken:
         """Copy one object."""
-        return Boto3._run([[url, key]], store, bucket, 1)
+        return cls._run([[url, key]], store, bucket, 1)
 
-    @staticmethod
-    def copy_many(folder: str, names: Sequence[str], store: Endpoint, bucket: str, at_once: int) -> Taken:
+    @classmethod
+    def copy_many(cls, folder: str, names: Sequence[str], store: Endpoint, bucket: str, at_once: int) -> Taken:
         """Copy all, by a pool of threads."""
-        return Boto3._run([[f"{folder}/{name}", name] for name in names], store, bucket, at_once)
+        return cls._run([[f"{folder}/{name}", name] for name in names], store, bucket, at_once)
 
-    @staticmethod
-    def _run(pairs: Sequence[Sequence[str]], store: Endpoint, bucket: str, at_once: int) -> Taken:
+    @classmethod
+    def _run(cls, pairs: Sequence[Sequence[str]], store: Endpoint, bucket: str, at_once: int) -> Taken:
         told = {
             "pairs": pairs,
             "bucket": bucket,
             "at_once": at_once,
             "part_bytes": PART_MIB * 1024 * 1024,
             "uploads": UPLOADS,
+            "s3": cls.s3,
             "client": {
                 "endpoint_url": store.endpoint_url,
                 "aws_access_key_id": store.access_key,
@@ -203,3 +205,10 @@ class Boto3:
         if process.returncode != 0:
             raise RuntimeError(f"boto3 ended with {process.returncode}")
         return Taken(**json.loads(said))
+
+
+class Boto3Unsigned(Boto3):
+    """The same with a signature that leaves the payload out, as boto3's does over TLS."""
+
+    name = "boto3, payload unsigned"
+    s3: ClassVar = {"payload_signing_enabled": False}

@@ -210,7 +210,7 @@ class Taking:
         self.data = b""
         self.enough = enough
 
-    def feed(self, piece: bytes) -> bool:
+    def feed(self, piece: bytes | memoryview) -> bool:
         """Keep it."""
         self.data += piece
         return len(self.data) >= self.enough

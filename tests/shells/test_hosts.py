@@ -69,7 +69,7 @@ class Sink:
     def __init__(self) -> None:
         self.size = 0
 
-    def feed(self, piece: bytes) -> bool:
+    def feed(self, piece: bytes | memoryview) -> bool:
         self.size += len(piece)
         return False
 

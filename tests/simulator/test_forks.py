@@ -17,7 +17,7 @@ from cloud_mirror.simulator.chance import Chance
 from cloud_mirror.simulator.driver import CopyDriver, Driver, FlightDriver, ProcedureDriver, Rest, ignore
 from cloud_mirror.simulator.explorer.size import START_S, URL, Size
 from cloud_mirror.simulator.explorer.world import Parts, Tray, carry_out, model_of
-from cloud_mirror.wire.calls import Done, FailureKind, ReadBody, TransportFailure
+from cloud_mirror.wire.calls import DigestBytes, Done, FailureKind, ReadBody, TransportFailure
 from cloud_mirror.wire.procedures.purge import purge
 
 Act = Callable[[Any], None]
@@ -80,12 +80,19 @@ def purging(bench: Bench) -> ProcedureDriver:
     return driver
 
 
+def _image_of_call(call: Any) -> Any:
+    """What tells it from others; a driver's collectors and digests are its own."""
+    match call:
+        case ReadBody(body):
+            return body
+        case DigestBytes(digests, data):
+            return [getattr(digest, "name", type(digest)) for digest in digests], bytes(data)
+    return call
+
+
 def image(driver: Any) -> tuple[Any, ...]:
     """All that can be seen of a driver."""
-    calls = {
-        number: (type(call), getattr(call, "body", None) if isinstance(call, ReadBody) else call)
-        for number, call in driver.calls.items()
-    }
+    calls = {number: (type(call), _image_of_call(call)) for number, call in driver.calls.items()}
     return (
         driver.key(),
         calls,

@@ -24,6 +24,7 @@ from cloud_mirror.wire.calls import (
     BodyRead,
     Call,
     CloseBody,
+    DigestBytes,
     Done,
     EnterHost,
     FailureKind,
@@ -103,6 +104,8 @@ class BlockingShell:
                 return SigningMaterial(*self._keys, None, datetime.now(UTC))
             case PaceBody():
                 return BodyPaced(0.0)
+            case DigestBytes():
+                return call.carry_out()
             case Backoff() | Pause() | ReserveMemory() | ReleaseMemory():  # one copy at a time has nobody to share with
                 return Done()
             case GetMonotonicTime():

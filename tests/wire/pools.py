@@ -12,6 +12,7 @@ from cloud_mirror.wire.calls import (
     Backoff,
     Call,
     CloseBody,
+    DigestBytes,
     Done,
     EnterHost,
     FailureKind,
@@ -87,6 +88,8 @@ class Script:
             case ReserveMemory() | ReleaseMemory():
                 self.memory.append(call)
                 return Done()
+            case DigestBytes():
+                return call.carry_out()
             case EnterHost(host):
                 return HostEntered(Permit(host, 0), 0.0)
             case GetMonotonicTime():

@@ -14,6 +14,7 @@ from cloud_mirror.wire.calls import (
     Backoff,
     BodyOpened,
     CloseBody,
+    DigestBytes,
     Done,
     EnterHost,
     FailureKind,
@@ -445,6 +446,22 @@ def test_what_is_stored_before_its_turn_is_given_back_with_it() -> None:
     assert origin.held_bytes == 12
     assert isinstance(drive_one(origin, cargo, FetchPart(1, 4, 0)), PartFetched)
     assert origin.memory[3:] == [ReleaseMemory("receipt", 8)]
+
+
+def test_whoever_is_at_the_digests_when_all_has_come_digests_the_rest_and_tells_the_end() -> None:
+    origin = Origin(opened(LENGTH, *RANGED), pieces=[b"abcd", b"efghijkl"])
+    cargo = begun(origin)
+    first = perform(SERVICES, cargo, FetchPart(1, 4, 0))
+    call = next(first)
+    while not isinstance(call, DigestBytes):
+        call = first.send(origin.perform(call))
+    assert drive_one(origin, cargo, FetchPart(2, 8, 4)) == PartFetched(2, 8, LENGTH, ended=False, sha256="")
+    call = first.send(call.carry_out())
+    assert isinstance(call, DigestBytes)
+    assert call.data == b"efghijkl"
+    with pytest.raises(StopIteration) as end:
+        first.send(call.carry_out())
+    assert end.value.value == PartFetched(1, 4, LENGTH, ended=True, sha256=sha256(BODY))
 
 
 def test_beginning_anew_gives_all_memory_back_also_what_is_granted_after_it() -> None:

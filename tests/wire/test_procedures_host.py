@@ -93,7 +93,7 @@ class Collected:
     def __init__(self, at_most_bytes: int) -> None:
         self.left = at_most_bytes
 
-    def feed(self, piece: bytes) -> bool:
+    def feed(self, piece: bytes | memoryview) -> bool:
         self.left -= len(piece)
         return self.left <= 0
 

@@ -31,6 +31,7 @@ from cloud_mirror.simulator.local import OWN, Local, own_reply
 from cloud_mirror.wire.calls import (
     Call,
     CloseBody,
+    DigestBytes,
     GetMonotonicTime,
     HttpExchange,
     HttpRequest,
@@ -159,8 +160,10 @@ class _Remembering(Driver):
         self._again: deque[Reply] = deque()  # those that are to be given once more, in a fork
 
     def answer(self, number: int, reply: Reply, pieces: tuple[bytes, ...] = ()) -> None:
-        """The reply, and what a collector was fed before it."""
+        """The reply, and what a collector was fed before it. Whoever answers a call to digest has it done here."""
         self._told.append(("_answer_again", (number, reply, pieces)))
+        if isinstance(call := self.calls[number], DigestBytes):
+            reply = call.carry_out()
         self._resume(number, reply)
 
     def fork(self) -> Self:

@@ -20,6 +20,7 @@ nothing. No call ever raises: a failure is a `TransportFailure`, a value like an
 | `AwaitNotice` | `Done` |
 | `ReserveMemory` | `Done` |
 | `ReleaseMemory` | `Done` |
+| `DigestBytes` | `Done` |
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from cloud_mirror.host import HostRefused, Permit
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
+
+MUCH_BYTES: Final = 512 * 1024
+"""From how many bytes on a digest takes much longer than a change of threads: a third of a millisecond."""
 
 
 class Route(enum.Enum):
@@ -114,8 +118,11 @@ class HttpExchange:
 class Collector(Protocol):
     """Takes pieces of a body as they come. Says when it has had enough for now."""
 
-    def feed(self, piece: bytes) -> bool:
-        """Take a piece; True once the collector is full, which ends the `ReadBody` it belongs to."""
+    def feed(self, piece: bytes | memoryview) -> bool:
+        """Take a piece; True once the collector is full, which ends the `ReadBody` it belongs to.
+
+        What a view shows may be written over as soon as it was taken.
+        """
         ...
 
 
@@ -305,6 +312,33 @@ class ReleaseMemory:
     size_bytes: int
 
 
+class Digest(Protocol):
+    """A running digest, such as hashlib's."""
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        """Take the bytes that come next."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DigestBytes:
+    """Let digests take bytes in: work for the processor, which is to hold nothing else up where it is much."""
+
+    digests: tuple[Digest, ...]
+    data: bytes | memoryview
+
+    @property
+    def is_much(self) -> bool:
+        """Whether it takes longer than to hand it to another thread."""
+        return len(self.data) >= MUCH_BYTES
+
+    def carry_out(self) -> Done:
+        """Do it; may be done in any thread."""
+        for digest in self.digests:
+            digest.update(self.data)
+        return Done()
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """The call was carried out and has nothing to say."""
@@ -326,6 +360,7 @@ Call: TypeAlias = (
     | AwaitNotice
     | ReserveMemory
     | ReleaseMemory
+    | DigestBytes
 )
 Reply: TypeAlias = (
     HttpReply

@@ -1,7 +1,8 @@
 """One copy's bytes on their way through a worker, and what is known of them.
 
-The body is read into parts; each piece goes through the digests as it comes, so that nothing is read twice. A
-part's bytes are forgotten once the store has them; its size and checksum stay.
+The body is read into parts; each part has a checksum of its own, which takes each piece as it comes. The digests of the
+whole take part after part. A part's bytes are forgotten once the store and the digests have them; its size and checksum
+stay.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from cloud_mirror.copy_events import OriginOpened
 from cloud_mirror.origin import Headers, first
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.buffers import SPARE
-from cloud_mirror.wire.checksums import Crc32c, Crc64Nvme, Digest, combine_parts
+from cloud_mirror.wire.calls import Digest
+from cloud_mirror.wire.checksums import Crc32c, Crc64Nvme, combine_parts
 from cloud_mirror.wire.storage import BucketObject, ObjectAttributes, PartReceipt
 
 MAX_METADATA_BYTES: Final = 1900
@@ -32,20 +34,18 @@ MAX_METADATA_BYTES: Final = 1900
 _PRINTABLE: Final = re.compile(r"[ -~]{1,1024}\Z")
 
 
-class _Hash(Protocol):
-    def update(self, piece: bytes | memoryview) -> None: ...
-
+class _Hash(Digest, Protocol):
     def digest(self) -> bytes: ...
 
 
 class _CrcHash:
     """A CRC in the shape of hashlib's hashes."""
 
-    def __init__(self, running: Digest) -> None:
+    def __init__(self, running: Crc32c | Crc64Nvme) -> None:
         self._running = running
 
-    def update(self, piece: bytes | memoryview) -> None:
-        self._running.update(piece)
+    def update(self, data: bytes | memoryview, /) -> None:
+        self._running.update(data)
 
     def digest(self) -> bytes:
         return base64.b64decode(self._running.base64)
@@ -62,13 +62,12 @@ _HASHES: Final[dict[str, Callable[[], _Hash]]] = {
 
 
 class Part:
-    """A part being read, sent or done. `feed` takes what fits, digests it, and keeps the rest aside.
+    """A part being read, sent or done. `feed` takes what fits, and keeps the rest aside.
 
-    `digests`: those of the whole object, where it is this part's turn; otherwise its bytes are left to be `digested`.
     `data` is a view of what it holds, from `seal` on until `let_go`.
     """
 
-    def __init__(self, number: int, at_most_bytes: int, digests: tuple[_Hash, ...] = ()) -> None:
+    def __init__(self, number: int, at_most_bytes: int) -> None:
         self.number = number
         self.at_most_bytes = at_most_bytes
         self.size = 0
@@ -76,9 +75,7 @@ class Part:
         self.rest = b""
         self.data: bytes | memoryview = b""
         self.sealed = False
-        self.digested = bool(digests)
         self._crc = Crc64Nvme()
-        self._digests = digests
 
     @property
     def crc64nvme(self) -> str:
@@ -90,17 +87,15 @@ class Part:
         """Whether nothing more fits."""
         return self.size >= self.at_most_bytes
 
-    def feed(self, piece: bytes) -> bool:
+    def feed(self, piece: bytes | memoryview) -> bool:
         """Take a piece; True once the part is full."""
         room = self.at_most_bytes - self.size
         if len(piece) > room:
-            self.rest += piece[room:]
+            self.rest += bytes(piece[room:])
             piece = piece[:room]
         self._held.write(piece)
         self.size += len(piece)
         self._crc.update(piece)
-        for digest in self._digests:
-            digest.update(piece)
         return self.full
 
     def seal(self) -> bytes:
@@ -163,6 +158,7 @@ class Cargo:
         self.parts: dict[int, Part] = {}
         self.receipts: dict[int, PartReceipt] = {}
         self._rest = b""
+        self.digesting = False  # whether somebody lets the digests of the whole take parts
         self._turn = 1  # the part whose bytes the digests of the whole take next; 0: they have missed some
         self._sha256 = hashlib.sha256()
         self._given = promised_digests(headers)
@@ -210,8 +206,7 @@ class Cargo:
         """
         part = self.parts.get(number)
         if part is None:
-            digests = self._digests if number == self._turn else ()
-            part = self.parts[number] = Part(number, at_most_bytes + to_its_end, digests)
+            part = self.parts[number] = Part(number, at_most_bytes + to_its_end)
             if number == self.next_streamed and self._rest:
                 rest, self._rest = self._rest, b""
                 part.feed(rest)
@@ -224,21 +219,29 @@ class Cargo:
         if streamed:
             self.next_streamed, self._rest = part.number + 1, rest
         self.total_bytes += part.size
-        self._take_turns()
         if part.size == 0 and part.number > 1:
             self.forget_part(part.number)
 
-    def _take_turns(self) -> None:
-        """Let the digests of the whole take what has come, in its order."""
-        while (part := self.parts.get(self._turn)) is not None and part.sealed:
-            for digest in () if part.digested else self._digests:
-                digest.update(part.data)
-            self._turn += 1
-            self._let_go(part)
+    @property
+    def part_in_turn(self) -> Part | None:
+        """The part that the digests of the whole are to take next, if it is here."""
+        part = self.parts.get(self._turn)
+        return part if part is not None and part.sealed else None
+
+    def end_turn(self, part: Part) -> None:
+        """The digests of the whole have taken the part: it is the next one's turn."""
+        self._turn = part.number + 1
+        self._let_go(part)
 
     @property
-    def _digests(self) -> tuple[_Hash, ...]:
+    def digests(self) -> tuple[Digest, ...]:
+        """Those of the whole: they take the parts in their order."""
         return (self._sha256, *(running for running, _ in self._promised))
+
+    @property
+    def digested(self) -> bool:
+        """Whether the digests of the whole have all that they can have by now."""
+        return not self.digesting and self.part_in_turn is None
 
     @property
     def whole(self) -> bool:

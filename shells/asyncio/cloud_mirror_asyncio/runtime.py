@@ -14,6 +14,7 @@ from cloud_mirror.wire.calls import (
     Backoff,
     Call,
     CloseBody,
+    DigestBytes,
     Done,
     EnterHost,
     GetMonotonicTime,
@@ -104,6 +105,8 @@ class Runtime:
             case ReleaseMemory():
                 self.memory.give_back(call)
                 return Done()
+            case DigestBytes():
+                return await asyncio.to_thread(call.carry_out) if call.is_much else call.carry_out()
 
     async def _reserve(self, call: ReserveMemory) -> Done:
         granted = asyncio.Event()

@@ -33,10 +33,17 @@ from cloud_mirror.wire.calls import (
 )
 from cloud_mirror_sync.hosts import Hosts
 from cloud_mirror_sync.network import AddressRefusedError, Line, Owners, current, pool_manager
-from cloud_mirror_sync.stop import Alarm, Stop
+from cloud_mirror_sync.stop import Alarm, Ring, Stop
 
 PIECE_BYTES: Final = 1024 * 1024
 """How much of a body is read from a socket at once: each piece has its price, whatever its size."""
+
+
+class _Room(threading.local):
+    """Where a thread's pieces are read into, one after the other."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(PIECE_BYTES))
 
 
 class _Body:
@@ -45,6 +52,9 @@ class _Body:
     def __init__(self, response: urllib3.BaseHTTPResponse, line: Line) -> None:
         self.response = response
         self.line = line
+        reply = line.reply()
+        assert reply is not None, "the response holds it"
+        self.reply = reply
         self.lock = threading.Lock()
         self.ended = False
 
@@ -57,6 +67,7 @@ class HttpClient:
         self._guards = {Route.SERVICE: None, Route.ORIGIN: policy.allow_private_addresses}
         self._owners = Owners()
         self._alarm = Alarm()
+        self._room = _Room()
         self._numbers = itertools.count(1)
         self._bodies: dict[int, _Body] = {}
         self._managers = {route: pool_manager() for route in Route}
@@ -120,17 +131,17 @@ class HttpClient:
         if body is None:
             return TransportFailure(FailureKind.BROKEN, "the body was closed")
         try:
-            with body.lock:
+            with body.lock, self._limit(body.line, call.idle_timeout_s, stop) as limit:
                 body.line.allow(call.idle_timeout_s)
-                while True:
-                    with self._limit(body.line, call.idle_timeout_s, stop):
-                        piece = body.response.read1(PIECE_BYTES, decode_content=False)
+                while size := body.reply.read_into(self._room.view):
                     _check(body.line)
-                    if not piece:
-                        body.ended = True
-                        return BodyRead(ended=True)
-                    if call.collector.feed(piece):
+                    if call.collector.feed(self._room.view[:size]):
                         return BodyRead(ended=False)
+                    limit.at_s = time.monotonic() + call.idle_timeout_s
+                _check(body.line)
+                body.ended = True
+                _give_back(body.response)
+                return BodyRead(ended=True)
         except (exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
             return _failure(error)
 
@@ -152,18 +163,17 @@ class HttpClient:
         return Line(self._owners, call.request, call.connect_timeout_s, self._guards[call.route])
 
     @contextmanager
-    def _limit(self, line: Line, for_s: float, stop: Stop) -> Iterator[None]:
-        """Cut the line when the time is up, or the work is called off."""
-        at_s = time.monotonic() + for_s
-        try:
-            with stop.interrupting(line.cut), self._alarm.ringing(at_s, line.cut):
-                yield
-        except Exception as error:
-            if time.monotonic() >= at_s and line.was_cut:
-                raise TimeoutError(f"no reply within {for_s:g} s") from error
-            raise
-        if line.was_cut and time.monotonic() >= at_s:
-            raise TimeoutError(f"no reply within {for_s:g} s")
+    def _limit(self, line: Line, for_s: float, stop: Stop) -> Iterator[Ring]:
+        """Cut the line when the time is up, which may be put off, or the work is called off."""
+        with stop.interrupting(line.cut), self._alarm.ringing(time.monotonic() + for_s, line.cut) as ring:
+            try:
+                yield ring
+            except Exception as error:
+                if time.monotonic() >= ring.at_s and line.was_cut:
+                    raise TimeoutError(f"no reply within {for_s:g} s") from error
+                raise
+            if line.was_cut and time.monotonic() >= ring.at_s:
+                raise TimeoutError(f"no reply within {for_s:g} s")
 
     def _send(self, call: HttpExchange | OpenBody, line: Line) -> urllib3.BaseHTTPResponse:
         request = call.request

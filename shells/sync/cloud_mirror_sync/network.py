@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from http.client import HTTPResponse, RemoteDisconnected
+from http.client import HTTPResponse, IncompleteRead, RemoteDisconnected
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary, ref
 
@@ -45,6 +45,7 @@ class Line:
         self._guard = guard
         self._owners = owners
         self._socket: Callable[[], socket.socket | None] = _none  # held weakly: `Owners` holds the line by its socket
+        self.reply: Callable[[], Reply | None] = _none  # as above: it holds the socket
 
     def admits(self, address: str) -> bool:
         """Whether the guard lets the address pass; there is none on the way to services (None)."""
@@ -117,7 +118,7 @@ class Owners:
 
 
 def _none() -> None:
-    """The socket of a line that has none yet."""
+    """The socket, and the reply, of a line that has none yet."""
 
 
 def _shut(sock: socket.socket) -> None:
@@ -144,7 +145,7 @@ class _WholeLines(io.BufferedReader):
         return line
 
 
-class _Response(HTTPResponse):
+class Reply(HTTPResponse):
     """A reply whose head has come whole, and whose length, where it has one, is a number."""
 
     fp: io.BufferedReader
@@ -152,18 +153,48 @@ class _Response(HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
         super().__init__(sock, *args, **more)
         self.fp = _WholeLines(self.fp.detach())
+        self._has_read_ahead = True  # what came with the head
 
     def begin(self) -> None:
+        """Read the head."""
         super().begin()
         lengths = self.headers.get_all("content-length", ())
         if not all(_LENGTH.match(length.strip()) for length in lengths):  # `int` would take `+1` and `1_0`
             raise ValueError("the reply's Content-Length is no number")
+        current.line.reply = ref(self)
+
+    def read_into(self, view: memoryview) -> int:
+        """Read what has come of the body, once something has; 0 at its end. Raises `IncompleteRead` if that is early.
+
+        As `read1`, but into memory that is there already: what is new costs more than all else that is done with it.
+        """
+        if self.isclosed():
+            return 0
+        if self.chunked:
+            piece = self.read1(len(view))
+            view[: len(piece)] = piece
+            return len(piece)
+        room = view if self.length is None else view[: self.length]
+        if self._has_read_ahead:
+            self._has_read_ahead = False
+            piece = self.fp.read1(len(room))
+            size = len(piece)
+            room[:size] = piece
+        else:
+            size = self.fp.raw.readinto(room) or 0
+        if self.length is not None:
+            self.length -= size
+            if self.length and not size:
+                raise IncompleteRead(b"", self.length)
+        if not size or self.length == 0:
+            self.close()
+        return size
 
 
 class _LinedConnection(HTTPConnection):
     """Connects only to addresses that pass the guard, to the checked address itself, and sends targets as they are."""
 
-    response_class = _Response
+    response_class = Reply
 
     def _new_conn(self) -> socket.socket:
         line = current.line

@@ -16,6 +16,7 @@ from cloud_mirror.wire.calls import (
     BodyOpened,
     Call,
     CloseBody,
+    DigestBytes,
     Done,
     EnterHost,
     GetMonotonicTime,
@@ -132,6 +133,8 @@ class Runtime:
             case ReleaseMemory():
                 self.memory.give_back(call)
                 return Done()
+            case DigestBytes():
+                return call.carry_out()
 
     def _reserve(self, call: ReserveMemory, stop: Stop) -> Done:
         granted = threading.Event()

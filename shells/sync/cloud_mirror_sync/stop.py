@@ -60,6 +60,14 @@ class Stop:
                 del self._interrupts[number]
 
 
+class Ring:
+    """What an alarm calls, and when, by the monotonic clock. May be put off, which costs nothing: nobody is woken."""
+
+    def __init__(self, at_s: float, call: Callable[[], object]) -> None:
+        self.at_s = at_s
+        self.call = call
+
+
 class Alarm:
     """Calls functions at their time, from one thread of its own, which starts with the first of them.
 
@@ -68,16 +76,19 @@ class Alarm:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._due: list[tuple[float, int]] = []  # a heap; those that were called off leave it at their time
-        self._rings: dict[int, Callable[[], object]] = {}
+        self._due: list[tuple[float, int]] = []  # a heap; what was called off, or put off, leaves it at its first time
+        self._rings: dict[int, Ring] = {}
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
         self._closed = False
 
     @contextmanager
-    def ringing(self, at_s: float, ring: Callable[[], object]) -> Iterator[None]:
-        """Call `ring` at that monotonic time, unless the block ends before. `ring` must be quick."""
-        number = next(self._numbers)
+    def ringing(self, at_s: float, call: Callable[[], object]) -> Iterator[Ring]:
+        """Call it at that monotonic time, or a later one that the ring is given, unless the block ends before.
+
+        `call` must be quick.
+        """
+        number, ring = next(self._numbers), Ring(at_s, call)
         with self._changed:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="alarm", daemon=True)
@@ -87,7 +98,7 @@ class Alarm:
             if self._due[0][1] == number:
                 self._changed.notify()
         try:
-            yield
+            yield ring
         finally:
             with self._changed:
                 self._rings.pop(number, None)
@@ -109,6 +120,12 @@ class Alarm:
                 if not self._due or self._due[0][0] > now_s:
                     self._changed.wait(self._due[0][0] - now_s if self._due else None)
                     continue
-                ring = self._rings.pop(heapq.heappop(self._due)[1], None)
-            if ring is not None:
-                ring()
+                _, number = heapq.heappop(self._due)
+                ring = self._rings.get(number)
+                if ring is None:
+                    continue
+                if ring.at_s > now_s:
+                    heapq.heappush(self._due, (ring.at_s, number))
+                    continue
+                del self._rings[number]
+            ring.call()

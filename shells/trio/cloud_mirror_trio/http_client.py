@@ -136,7 +136,7 @@ class _Content:
         self.read = bytearray()
         self._at_most_bytes = at_most_bytes
 
-    def feed(self, piece: bytes) -> bool:
+    def feed(self, piece: bytes | memoryview) -> bool:
         self.read += piece
         return len(self.read) > self._at_most_bytes
 

@@ -19,6 +19,7 @@ from cloud_mirror.wire.calls import (
     Backoff,
     Call,
     CloseBody,
+    DigestBytes,
     Done,
     EnterHost,
     GetMonotonicTime,
@@ -136,6 +137,8 @@ class Runtime:
             case ReleaseMemory():
                 self.memory.give_back(call)
                 return Done()
+            case DigestBytes():
+                return await trio.to_thread.run_sync(call.carry_out) if call.is_much else call.carry_out()
 
     async def _reserve(self, call: ReserveMemory) -> Done:
         granted = trio.Event()

@@ -21,6 +21,7 @@ from cloud_mirror.wire.calls import (
     Backoff,
     BodyPaced,
     CloseBody,
+    DigestBytes,
     Done,
     EnterHost,
     HostEntered,
@@ -71,7 +72,7 @@ LONGEST_S: Final = 12.0
 """How long a pause, an outage or a slow call lasts at most: twice a lease."""
 
 
-AT_ONCE: Final = (Backoff, ReserveMemory, ReleaseMemory)
+AT_ONCE: Final = (Backoff, ReserveMemory, ReleaseMemory, DigestBytes)
 """The calls that are answered without anything else happening before."""
 
 

@@ -299,9 +299,9 @@ class Tray:
         self._room = room
         self.pieces: list[bytes] = []
 
-    def feed(self, piece: bytes) -> bool:
+    def feed(self, piece: bytes | memoryview) -> bool:
         """Take a piece; True once nothing more fits."""
-        self.pieces.append(piece)
+        self.pieces.append(bytes(piece))
         self._room -= len(piece)
         return self._room <= 0
 

@@ -15,6 +15,7 @@ from cloud_mirror.wire.calls import (
     Backoff,
     BodyRead,
     CloseBody,
+    DigestBytes,
     FailureKind,
     Procedure,
     ReleaseMemory,
@@ -84,7 +85,11 @@ def close(cargo: Cargo) -> Procedure[OriginClosed]:
 
 
 def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Procedure[PartFetched | FetchFailed]:
-    """Read one part into memory. The body's last part is judged: length, and every digest that the origin gave."""
+    """Read one part into memory, and have it digested in its turn.
+
+    The end of the body is told, and all of it judged (length, and every digest that the origin gave), once all is
+    digested: with the part that was last to come, or with the one whose fetch was at the digests then.
+    """
     number = action.number
     if action.setbacks:
         yield Backoff(min(LONGEST_REST_S, FIRST_REST_S * 2.0 ** (action.setbacks - 1)))
@@ -105,12 +110,24 @@ def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Proce
             return replace(outcome, number=number, advanced=part.size > had)
         ended = outcome.ended and not by_itself
     cargo.end_part(part, streamed=not by_itself)
-    ended = ended or cargo.whole
+    yield from _digest(cargo)
+    ended = (ended or cargo.whole) and cargo.digested
     fault = cargo.fault() if ended else None
     fetched = PartFetched(number, part.size, cargo.total_bytes, ended, fault, cargo.sha256 if ended else "")
     yield from give_back(cargo)
     yield from close_overtaken(cargo)
     return fetched
+
+
+def _digest(cargo: Cargo) -> Procedure[None]:
+    """Let the digests of the whole take what has come, in its order: one part's fetch does so for all others."""
+    if cargo.digesting:
+        return
+    cargo.digesting = True
+    while (part := cargo.part_in_turn) is not None:
+        yield DigestBytes(cargo.digests, part.data)
+        cargo.end_turn(part)
+    cargo.digesting = False
 
 
 def reserve_part(cargo: Cargo, number: int, at_most_bytes: int) -> Procedure[PartReserved]:

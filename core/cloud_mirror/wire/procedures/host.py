@@ -58,7 +58,7 @@ class _Slice:
         self.size = 0
         self.collected = False
 
-    def feed(self, piece: bytes) -> bool:
+    def feed(self, piece: bytes | memoryview) -> bool:
         """Take a piece; True once it is time to rest, or the collector has had enough."""
         self.size += len(piece)
         self.collected = self._collector.feed(piece)
