@@ -196,16 +196,18 @@ class HttpClient:
         response = self._bodies.get(call.body)
         if response is None:
             return TransportFailure(FailureKind.BROKEN, "the body was closed")
+        loop = asyncio.get_running_loop()
         try:
-            while True:
-                async with asyncio.timeout(call.idle_timeout_s):
+            async with asyncio.timeout(call.idle_timeout_s) as limit:  # one for all pieces, put off with each
+                while True:
                     piece = await response.content.readany()
-                if call.body not in self._bodies:
-                    return TransportFailure(FailureKind.BROKEN, "the body was closed")
-                if not piece:
-                    return BodyRead(ended=True)
-                if call.collector.feed(piece):
-                    return BodyRead(ended=False)
+                    if call.body not in self._bodies:
+                        return TransportFailure(FailureKind.BROKEN, "the body was closed")
+                    if not piece:
+                        return BodyRead(ended=True)
+                    if call.collector.feed(piece):
+                        return BodyRead(ended=False)
+                    limit.reschedule(loop.time() + call.idle_timeout_s)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return _failure(error)
 
