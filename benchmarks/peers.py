@@ -144,8 +144,17 @@ class AwsCli:
     @staticmethod
     def copy(url: str, store: Endpoint, bucket: str, key: str) -> Taken:
         """Copy one object."""
+        return AwsCli._run(f"curl -sSf {url} | aws s3 cp --quiet - s3://{bucket}/{key}", store)
+
+    @staticmethod
+    def copy_many(folder: str, names: Sequence[str], store: Endpoint, bucket: str, at_once: int) -> Taken:
+        """Copy all, each by programs of its own."""
+        one = f"curl -sSf {folder}/{{}} | aws s3 cp --quiet - s3://{bucket}/{{}}"
+        return AwsCli._run(f"printf '%s\\n' {' '.join(names)} | xargs -P {at_once} -I {{}} sh -c '{one}'", store)
+
+    @staticmethod
+    def _run(script: str, store: Endpoint) -> Taken:
         transfer = f"multipart_chunksize = {PART_MIB}MB\n  max_concurrent_requests = {UPLOADS}\n"
-        sending = f"aws --endpoint-url {store.endpoint_url} s3 cp --quiet - s3://{bucket}/{key}"
         with tempfile.NamedTemporaryFile("w") as configuration:
             configuration.write(f"[default]\ns3 =\n  {transfer}")
             configuration.flush()
@@ -155,8 +164,9 @@ class AwsCli:
                 "AWS_ACCESS_KEY_ID": store.access_key,
                 "AWS_SECRET_ACCESS_KEY": store.secret_key,
                 "AWS_DEFAULT_REGION": store.region,
+                "AWS_ENDPOINT_URL": store.endpoint_url,
             }
-            return run(["sh", "-c", f"curl -sSf {url} | {sending}"], environment)[0]
+            return run(["sh", "-c", script], environment)[0]
 
 
 class Boto3:
