@@ -105,7 +105,7 @@ def transition(state: State, event: CopyEvent) -> Transition:
         case _, CopyOverdue():
             return on_stop(Row.OVERDUE, state, state.stop or Stop.OVERDUE)
         case _, HandOverDue():
-            stop = Stop.DRAIN if state.lasting and state.upload_id else Stop.OVERDUE
+            stop = Stop.DRAIN if state.lasting and state.upload_id else Stop.UNHIDDEN
             return on_stop(Row.HANDED_OVER, state, state.stop or stop)
         case _, DrainBegun():
             return on_stop(Row.DRAINED, state, state.stop or Stop.DRAIN)

@@ -134,6 +134,7 @@ class Stop(enum.Enum):
 
     LEASE_LOST = "lease lost"
     OVERDUE = "overdue"
+    UNHIDDEN = "the queue will not hide the job for longer, and there is nothing to hand on"
     DRAIN = "drain"
 
 

@@ -63,6 +63,7 @@ VERIFY, ABORT, DELETE = VerifyCopy("e1", "mine"), AbortUpload("e1", "u"), Delete
 COMPLETE = CompleteUpload("e1", "u")
 REFUSED = StoreFailed(Reason.STORE_DENIED, "403", settled=True)
 TOO_LONG = "not copied within worker.max_copy_s"
+NOT_HANDED_ON = "not copied for as long as the queue hides a job, and there is nothing to hand on"
 WHOLE = PartFetched(1, 5, 5, ended=True, sha256="5a")
 FIRST = PartFetched(1, PART, PART, ended=False)
 SECOND = PartFetched(2, PART, 2 * PART, ended=False)
