@@ -157,7 +157,7 @@ def _on_setback(state: State, event: FetchFailed) -> Transition:
     if event.apart:
         return stop_when_quiet(Row.FETCH_APART, replace(state, ranges_fail=True))
     if state.ranges and state.setbacks <= MAX_SETBACKS:
-        state, again = _fetch(state, event.number, state.setbacks + 1)
+        state, again = _fetch(state, event.number, max(1, state.setbacks))
         return Transition(Row.FETCH_BROKE_OFF, state, (again,))
     return fail(Row.FETCH_FAILED, state, event.reason, event.detail)
 

@@ -183,21 +183,22 @@ BYTES: dict[str, Script] = {
     ),
     "a body is left after so many setbacks in a row, and nothing was uploaded": (
         *ONE_RANGE,
-        *(to(broke_off(1), fetch(1, SMALL, setbacks)) for setbacks in range(2, MAX_SETBACKS + 2)),
+        *(to(broke_off(1), fetch(1, SMALL, setbacks)) for setbacks in range(1, MAX_SETBACKS + 1)),
         to(broke_off(1), record(Reason.ORIGIN_BROKE_OFF, "reset")),
     ),
     "a few bytes more are no setback": (
         *ONE_RANGE,
+        to(broke_off(1), fetch(1, SMALL, 1)),
         to(broke_off(1), fetch(1, SMALL, 2)),
-        to(broke_off(1), fetch(1, SMALL, 3)),
         to(broke_off(1, advanced=True), fetch(1, SMALL, 1)),
+        to(broke_off(1), fetch(1, SMALL, 1)),
         to(broke_off(1), fetch(1, SMALL, 2)),
     ),
     "a whole part makes up for all setbacks": (
         *RANGED,
-        to(broke_off(1), fetch(1, setbacks=2)),
+        to(broke_off(1), fetch(1, setbacks=1)),
         to(PartFetched(2, PART, PART, ended=False), upload(2)),
-        to(broke_off(1), fetch(1, setbacks=2)),
+        to(broke_off(1), fetch(1, setbacks=1)),
     ),
     "parts that do not fit together are thrown away, and the body is read as it comes": (
         *RANGED,
@@ -218,7 +219,7 @@ BYTES: dict[str, Script] = {
     ),
     "setbacks of before count no more once the copy begins anew": (
         *RANGED,
-        to(broke_off(1), fetch(1, setbacks=2)),
+        to(broke_off(1), fetch(1, setbacks=1)),
         to(apart(1), CloseOrigin()),
         to(broke_off(2), ABORT),
         to(CleanedUp(), OpenOrigin()),
