@@ -99,6 +99,10 @@ def broke_off(number: int, *, advanced: bool = False) -> FetchFailed:
     return FetchFailed(Reason.ORIGIN_BROKE_OFF, "reset", number, advanced)
 
 
+def asked_for_time(number: int, retry_after_s: float) -> FetchFailed:
+    return FetchFailed(Reason.ORIGIN_BUSY, "429", number, retry_after_s=retry_after_s)
+
+
 def apart(number: int) -> FetchFailed:
     return FetchFailed(Reason.ORIGIN_REPLY, "not given", number, apart=True)
 

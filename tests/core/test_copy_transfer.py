@@ -70,6 +70,7 @@ from tests.core.copy_scripts import (
     UPLOADING,
     VERIFY,
     apart,
+    asked_for_time,
     broke_off,
     fetch,
     publish,
@@ -193,6 +194,46 @@ BYTES: dict[str, Script] = {
         to(broke_off(1, advanced=True), fetch(1, SMALL, 1)),
         to(broke_off(1), fetch(1, SMALL, 1)),
         to(broke_off(1), fetch(1, SMALL, 2)),
+    ),
+    "an origin that asks for time in the end is left alone for as long": (
+        *RANGED[:-1],
+        *(to(broke_off(1), fetch(1, setbacks=setbacks)) for setbacks in range(1, MAX_SETBACKS + 1)),
+        to(asked_for_time(1, 40.0), ABORT),
+        to(CleanedUp(), record(Reason.ORIGIN_BUSY, "429", 100.0)),
+        to(EntryWritten(), DeferJob(40.0)),
+    ),
+    "and so is one that asked for time before, and did not answer again": (
+        *RANGED[:-1],
+        to(asked_for_time(1, 7.0), fetch(1, setbacks=1)),
+        to(asked_for_time(1, 40.0), fetch(1, setbacks=2)),
+        *(to(broke_off(1), fetch(1, setbacks=setbacks)) for setbacks in range(3, MAX_SETBACKS + 1)),
+        to(broke_off(1), ABORT),
+        to(CleanedUp(), record(Reason.ORIGIN_BROKE_OFF, "reset", 100.0)),
+    ),
+    "but not one that has given bytes since": (
+        *RANGED[:-1],
+        to(asked_for_time(1, 40.0), fetch(1, setbacks=1)),
+        to(broke_off(1, advanced=True), fetch(1, setbacks=1)),
+        to(CopyOverdue(), CloseOrigin()),
+        to(broke_off(1), ABORT),
+        to(CleanedUp(), record(Reason.ORIGIN_TIMEOUT, TOO_LONG)),
+    ),
+    "nor one that has given another part since": (
+        *RANGED,
+        to(asked_for_time(1, 40.0), fetch(1, setbacks=1)),
+        to(PartFetched(2, PART, PART, ended=False), upload(2)),
+        to(StoreFailed(OUTAGE, "503", part=2), CloseOrigin()),
+        to(broke_off(1), ABORT),
+        to(CleanedUp(), record(OUTAGE, "503")),
+    ),
+    "nor one that is asked anew": (
+        *RANGED[:-1],
+        to(asked_for_time(1, 40.0), fetch(1, setbacks=1)),
+        to(apart(1), ABORT),
+        to(CleanedUp(), OpenOrigin()),
+        to(the_origin_gives(LARGE), reserve(1)),
+        to(PartReserved(1), fetch(1)),
+        to(broke_off(1), record(Reason.ORIGIN_BROKE_OFF, "reset")),
     ),
     "a whole part makes up for all setbacks": (
         *RANGED,
@@ -414,6 +455,14 @@ def test_taking_over(name: str) -> None:
 def test_an_upload_is_left_where_the_fault_may_pass(reason: Reason, after: object) -> None:
     state: State = play(step, WEARY, LASTING[:-1])
     play(step, state, (to(FetchFailed(reason, "why", 1), after),))
+
+
+def test_what_the_origin_asked_for_counts_until_bytes_come() -> None:
+    asked = play(step, START, (*RANGED, to(asked_for_time(1, 40.0), fetch(1, setbacks=1))))
+    assert asked.noted(broke_off(1)).retry_after_s == asked.noted(asked_for_time(1, 7.0)).retry_after_s == 40.0
+    assert asked.noted(broke_off(1, advanced=True)).retry_after_s == 0.0
+    assert asked.noted(PartFetched(2, PART, PART, ended=False)).retry_after_s == 0.0
+    assert START.noted(broke_off(1)).retry_after_s == 0.0
 
 
 def test_a_copy_begins_anew_as_if_for_the_first_time() -> None:
