@@ -180,6 +180,7 @@ class State:
     lasting: bool = False  # whether another worker can go on with the upload
     part_bytes: int = 0  # how long each part is but the last; 0: as the plan has it, part by part
     upload_id: str = ""
+    put: bool = False  # whether it was put whole, and its tag with it
     written: bool = False  # whether an object may stand under the copy's key
     reserving: int = 0  # the part that memory is being waited for
     fetching: Parts = NONE

@@ -67,6 +67,7 @@ from tests.core.copy_scripts import (
     TAGGING,
     TAKEN_OVER,
     TOO_LONG,
+    UNSURE,
     UPLOADING,
     VERIFY,
     apart,
@@ -430,6 +431,19 @@ TAKING_OVER: dict[str, Script] = {
         to(CopyDiffers(own=False), ABORT),
     ),
     "what was uploaded by parts is tagged once it is published": (*TAGGING, to(CopyTagged(), Acknowledge())),
+    "so is what was uploaded in one part, because its end was seen only behind it": (
+        *UPLOADING,
+        to(PartFetched(2, 0, PART, ended=True, sha256="5a")),
+        to(PartUploaded(1), COMPLETE),
+        to(CopyWritten(), VERIFY),
+        to(CopyVerified(COPY), publish()),
+        to(EntryWritten(), TagCopy("e1", "5a")),
+    ),
+    "and what may have been completed before it was told": (
+        *UNSURE,
+        to(CopyVerified(COPY), publish()),
+        to(EntryWritten(), TagCopy("e1", "5a")),
+    ),
     "a copy is tagged although its lease is lost by now": (*TAGGING, to(LeaseLost()), to(CopyTagged(), Acknowledge())),
 }
 
