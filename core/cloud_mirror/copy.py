@@ -105,7 +105,7 @@ def transition(state: State, event: CopyEvent) -> Transition:
         case _, CopyOverdue():
             return on_stop(Row.OVERDUE, state, state.stop or Stop.OVERDUE)
         case _, HandOverDue():
-            stop = Stop.DRAIN if state.lasting and state.upload_id else Stop.OVERDUE
+            stop = Stop.DRAIN if state.lasting and state.upload_id else Stop.UNHIDDEN
             return on_stop(Row.HANDED_OVER, state, state.stop or stop)
         case _, DrainBegun():
             return on_stop(Row.DRAINED, state, state.stop or Stop.DRAIN)
@@ -263,7 +263,7 @@ def _on_written(state: State, event: EntryWritten | EntryRefused | CacheFailed) 
         case phase, EntryRefused():
             row = Row.PUBLISH_REFUSED if phase is Phase.PUBLISHING else Row.RECORD_REFUSED
             return check_epoch(row, state)
-        case Phase.PUBLISHING, EntryWritten() if state.sha256 and len(state.fetched) > 1:
+        case Phase.PUBLISHING, EntryWritten() if state.sha256 and not state.put:
             return move(Row.PUBLISHED, state, Phase.TAGGING, TagCopy(state.epoch, state.sha256))
         case Phase.PUBLISHING, EntryWritten():
             return settle(Row.PUBLISHED, state, Acknowledge())

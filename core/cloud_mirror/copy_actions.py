@@ -68,8 +68,8 @@ class ReservePart:
 class FetchPart:
     """Read a part into its memory: `at_most_bytes` from `first_byte` of the object (from 0).
 
-    After `setbacks` failures in a row it goes on where the last try broke off, having waited a while. Answer:
-    `PartFetched` or `FetchFailed`.
+    After `setbacks` failures in a row it goes on where the last try broke off, having waited a while; a row begins anew
+    with a failure before which bytes came. Answer: `PartFetched` or `FetchFailed`.
     """
 
     number: int

@@ -7,6 +7,7 @@ with is left to it where the copy ended for a reason that may pass.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from cloud_mirror.actions import WriteEntry
 from cloud_mirror.copy_actions import (
@@ -22,6 +23,12 @@ from cloud_mirror.copy_actions import (
 )
 from cloud_mirror.copy_table import Phase, Row, State, Stop, Transition
 from cloud_mirror.reason import PERMANENT, Reason
+
+_TOO_LONG: Final = {
+    Stop.OVERDUE: "not copied within worker.max_copy_s",
+    Stop.UNHIDDEN: "not copied for as long as the queue hides a job, and there is nothing to hand on",
+}
+"""Why a copy that took too long was broken off."""
 
 
 def move(row: Row, state: State, phase: Phase, action: CopyAction) -> Transition:
@@ -92,8 +99,8 @@ def _conclude(row: Row, state: State) -> Transition:
     """Say in the entry how it ended. Where nothing ends it, it begins anew, without what was found not to work."""
     if state.give_up:
         return settle(row, state, Acknowledge())
-    if state.stop is Stop.OVERDUE and state.fault is None:
-        state = replace(state, fault=Reason.ORIGIN_TIMEOUT, detail="not copied within worker.max_copy_s")
+    if state.fault is None and state.stop in _TOO_LONG:
+        state = replace(state, fault=Reason.ORIGIN_TIMEOUT, detail=_TOO_LONG[state.stop])
     if state.fault is not None:
         return move(row, state, Phase.RECORDING, WriteEntry(state.failed(state.fault), state.lease_token, state.slot))
     if state.stop is not None:

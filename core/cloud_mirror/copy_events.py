@@ -123,6 +123,7 @@ class FetchFailed:
     """A part could not be read, or not to its end. `advanced`: some more of it came before that.
 
     `apart`: what the origin gives now does not fit to what it gave before, or it gives no parts by themselves.
+    `retry_after_s`: for how long it asked to be left alone.
     """
 
     reason: Reason
@@ -130,6 +131,7 @@ class FetchFailed:
     number: int = 0
     advanced: bool = False
     apart: bool = False
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,7 @@ class Stop(enum.Enum):
 
     LEASE_LOST = "lease lost"
     OVERDUE = "overdue"
+    UNHIDDEN = "the queue will not hide the job for longer, and there is nothing to hand on"
     DRAIN = "drain"
 
 
@@ -179,6 +180,7 @@ class State:
     lasting: bool = False  # whether another worker can go on with the upload
     part_bytes: int = 0  # how long each part is but the last; 0: as the plan has it, part by part
     upload_id: str = ""
+    put: bool = False  # whether it was put whole, and its tag with it
     written: bool = False  # whether an object may stand under the copy's key
     reserving: int = 0  # the part that memory is being waited for
     fetching: Parts = NONE
@@ -194,7 +196,7 @@ class State:
     fault: Reason | None = None
     detail: str = ""
     status: int | None = None  # what the origin answered, where that is the fault
-    retry_after_s: float = 0.0
+    retry_after_s: float = 0.0  # for how long the origin asked to be left alone, in the fetches that brought nothing
     give_up: bool = False  # the job is settled for good whatever its outcome
 
     @property
@@ -226,13 +228,14 @@ class State:
         match event:
             case PartFetched(number, part_bytes, total_bytes, ended, fault, sha256):
                 fetched = self.fetched.adding(number) if part_bytes or number == 1 else self.fetched
-                noted = replace(self, fetching=self.fetching.without(number), fetched=fetched, setbacks=0)
-                noted = replace(noted, lasting=self.lasting and fault is None)
+                noted = replace(self, fetching=self.fetching.without(number), fetched=fetched)
+                noted = replace(noted, setbacks=0, retry_after_s=0.0, lasting=self.lasting and fault is None)
                 size = max(self.size, total_bytes)  # of parts that end at once, the answers come in any order
                 return replace(noted, size=size, ended=self.ended or ended, sha256=self.sha256 or sha256)
-            case FetchFailed(number=number, advanced=advanced, apart=apart):
+            case FetchFailed(number=number, advanced=advanced, apart=apart, retry_after_s=asked_s):
                 noted = replace(self, fetching=self.fetching.without(number), lasting=self.lasting and not apart)
-                return replace(noted, setbacks=0 if advanced else self.setbacks + 1)
+                setbacks, before_s = (0, 0.0) if advanced else (self.setbacks + 1, self.retry_after_s)
+                return replace(noted, setbacks=setbacks, retry_after_s=max(before_s, asked_s or 0.0))
             case PartUploaded(number):
                 return replace(self, uploading=self.uploading.without(number))
             case _:
@@ -248,7 +251,7 @@ class State:
     def begun_anew(self) -> State:
         """The same, before anything of the object was opened."""
         begun = replace(self, length=None, part_bytes=0, reserving=0, fetched=NONE)
-        return replace(begun, setbacks=0, ended=False, size=0, sha256="")
+        return replace(begun, setbacks=0, retry_after_s=0.0, ended=False, size=0, sha256="")
 
     def part_at(self, number: int) -> tuple[int, int]:
         """Where the part of that number begins in the object, and how long it is at most."""

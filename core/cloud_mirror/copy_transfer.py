@@ -142,7 +142,7 @@ def on_transfer(state: State, event: PartFetched | FetchFailed | PartUploaded | 
             return fail(Row.FETCHED_FAULT, state, Reason.OBJECT_TOO_LARGE, f"more than {state.size} bytes")
         case PartFetched(ended=True) if not state.upload_id:
             put = PutCopy(state.epoch, state.copy_id)
-            return move(Row.FETCHED_WHOLE, replace(state, written=True), Phase.PUTTING, put)
+            return move(Row.FETCHED_WHOLE, replace(state, put=True, written=True), Phase.PUTTING, put)
         case PartFetched() if not state.upload_id:
             create = CreateUpload(state.epoch, state.copy_id)
             return move(Row.FETCHED_FIRST, state, Phase.CREATING, create)
@@ -157,7 +157,7 @@ def _on_setback(state: State, event: FetchFailed) -> Transition:
     if event.apart:
         return stop_when_quiet(Row.FETCH_APART, replace(state, ranges_fail=True))
     if state.ranges and state.setbacks <= MAX_SETBACKS:
-        state, again = _fetch(state, event.number, state.setbacks + 1)
+        state, again = _fetch(state, event.number, max(1, state.setbacks))
         return Transition(Row.FETCH_BROKE_OFF, state, (again,))
     return fail(Row.FETCH_FAILED, state, event.reason, event.detail)
 

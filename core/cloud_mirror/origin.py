@@ -163,17 +163,14 @@ def is_part(status: int, headers: Headers, etag: str, first_byte: int, last_byte
         return False
 
 
-def gives_ranges(headers: Headers) -> bool:
+def gives_ranges(headers: Headers, length: int | None) -> bool:
     """Whether a 200 promises that its parts can be asked for by themselves, and that they fit together.
 
-    That takes `Accept-Ranges: bytes` (RFC 9110, 14.3), a strong validator (8.8.3) and the whole length.
+    That takes `Accept-Ranges: bytes` (RFC 9110, 14.3), a strong validator (8.8.3) and the whole length, its
+    `content_length`.
     """
     units = {unit.strip().lower() for name, line in headers if name == "accept-ranges" for unit in line.split(",")}
-    try:
-        length = content_length(headers)
-    except LengthError:
-        return False
-    return "bytes" in units and bool(_STRONG.match(first(headers, "etag") or "")) and length is not None
+    return length is not None and "bytes" in units and bool(_STRONG.match(first(headers, "etag") or ""))
 
 
 def first(headers: Headers, name: str) -> str | None:

@@ -396,8 +396,8 @@ class Copying:
             self.stale,
         )
         state, known = self.state, self.bytes
-        if state.phase not in MOVING:  # the bytes are behind it: how many parts there were is all that still counts
-            parts = Parts.of(range(min(2, len(state.fetched))))
+        if state.phase not in MOVING:  # the bytes are behind it: whether there were any is all that still counts
+            parts = Parts.of(range(min(1, len(state.fetched))))
             state = replace(state, fetched=parts, size=0, length=None, part_bytes=min(1, state.part_bytes))
             state = replace(state, ended=False, setbacks=0, reserving=0)
             known = Bytes(lasting=known.lasting, doubt=known.doubt)

@@ -63,6 +63,7 @@ VERIFY, ABORT, DELETE = VerifyCopy("e1", "mine"), AbortUpload("e1", "u"), Delete
 COMPLETE = CompleteUpload("e1", "u")
 REFUSED = StoreFailed(Reason.STORE_DENIED, "403", settled=True)
 TOO_LONG = "not copied within worker.max_copy_s"
+NOT_HANDED_ON = "not copied for as long as the queue hides a job, and there is nothing to hand on"
 WHOLE = PartFetched(1, 5, 5, ended=True, sha256="5a")
 FIRST = PartFetched(1, PART, PART, ended=False)
 SECOND = PartFetched(2, PART, 2 * PART, ended=False)
@@ -96,6 +97,10 @@ def fetch(number: int, size: int = PART, setbacks: int = 0) -> FetchPart:
 
 def broke_off(number: int, *, advanced: bool = False) -> FetchFailed:
     return FetchFailed(Reason.ORIGIN_BROKE_OFF, "reset", number, advanced)
+
+
+def asked_for_time(number: int, retry_after_s: float) -> FetchFailed:
+    return FetchFailed(Reason.ORIGIN_BUSY, "429", number, retry_after_s=retry_after_s)
 
 
 def apart(number: int) -> FetchFailed:

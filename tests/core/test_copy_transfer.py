@@ -58,6 +58,7 @@ from tests.core.copy_scripts import (
     LAST,
     LASTING,
     LASTING_STOPPED,
+    NOT_HANDED_ON,
     OPENING,
     OUTAGE,
     RANGED,
@@ -66,9 +67,11 @@ from tests.core.copy_scripts import (
     TAGGING,
     TAKEN_OVER,
     TOO_LONG,
+    UNSURE,
     UPLOADING,
     VERIFY,
     apart,
+    asked_for_time,
     broke_off,
     fetch,
     publish,
@@ -182,21 +185,62 @@ BYTES: dict[str, Script] = {
     ),
     "a body is left after so many setbacks in a row, and nothing was uploaded": (
         *ONE_RANGE,
-        *(to(broke_off(1), fetch(1, SMALL, setbacks)) for setbacks in range(2, MAX_SETBACKS + 2)),
+        *(to(broke_off(1), fetch(1, SMALL, setbacks)) for setbacks in range(1, MAX_SETBACKS + 1)),
         to(broke_off(1), record(Reason.ORIGIN_BROKE_OFF, "reset")),
     ),
     "a few bytes more are no setback": (
         *ONE_RANGE,
+        to(broke_off(1), fetch(1, SMALL, 1)),
         to(broke_off(1), fetch(1, SMALL, 2)),
-        to(broke_off(1), fetch(1, SMALL, 3)),
         to(broke_off(1, advanced=True), fetch(1, SMALL, 1)),
+        to(broke_off(1), fetch(1, SMALL, 1)),
         to(broke_off(1), fetch(1, SMALL, 2)),
+    ),
+    "an origin that asks for time in the end is left alone for as long": (
+        *RANGED[:-1],
+        *(to(broke_off(1), fetch(1, setbacks=setbacks)) for setbacks in range(1, MAX_SETBACKS + 1)),
+        to(asked_for_time(1, 40.0), ABORT),
+        to(CleanedUp(), record(Reason.ORIGIN_BUSY, "429", 100.0)),
+        to(EntryWritten(), DeferJob(40.0)),
+    ),
+    "and so is one that asked for time before, and did not answer again": (
+        *RANGED[:-1],
+        to(asked_for_time(1, 7.0), fetch(1, setbacks=1)),
+        to(asked_for_time(1, 40.0), fetch(1, setbacks=2)),
+        *(to(broke_off(1), fetch(1, setbacks=setbacks)) for setbacks in range(3, MAX_SETBACKS + 1)),
+        to(broke_off(1), ABORT),
+        to(CleanedUp(), record(Reason.ORIGIN_BROKE_OFF, "reset", 100.0)),
+    ),
+    "but not one that has given bytes since": (
+        *RANGED[:-1],
+        to(asked_for_time(1, 40.0), fetch(1, setbacks=1)),
+        to(broke_off(1, advanced=True), fetch(1, setbacks=1)),
+        to(CopyOverdue(), CloseOrigin()),
+        to(broke_off(1), ABORT),
+        to(CleanedUp(), record(Reason.ORIGIN_TIMEOUT, TOO_LONG)),
+    ),
+    "nor one that has given another part since": (
+        *RANGED,
+        to(asked_for_time(1, 40.0), fetch(1, setbacks=1)),
+        to(PartFetched(2, PART, PART, ended=False), upload(2)),
+        to(StoreFailed(OUTAGE, "503", part=2), CloseOrigin()),
+        to(broke_off(1), ABORT),
+        to(CleanedUp(), record(OUTAGE, "503")),
+    ),
+    "nor one that is asked anew": (
+        *RANGED[:-1],
+        to(asked_for_time(1, 40.0), fetch(1, setbacks=1)),
+        to(apart(1), ABORT),
+        to(CleanedUp(), OpenOrigin()),
+        to(the_origin_gives(LARGE), reserve(1)),
+        to(PartReserved(1), fetch(1)),
+        to(broke_off(1), record(Reason.ORIGIN_BROKE_OFF, "reset")),
     ),
     "a whole part makes up for all setbacks": (
         *RANGED,
-        to(broke_off(1), fetch(1, setbacks=2)),
+        to(broke_off(1), fetch(1, setbacks=1)),
         to(PartFetched(2, PART, PART, ended=False), upload(2)),
-        to(broke_off(1), fetch(1, setbacks=2)),
+        to(broke_off(1), fetch(1, setbacks=1)),
     ),
     "parts that do not fit together are thrown away, and the body is read as it comes": (
         *RANGED,
@@ -217,7 +261,7 @@ BYTES: dict[str, Script] = {
     ),
     "setbacks of before count no more once the copy begins anew": (
         *RANGED,
-        to(broke_off(1), fetch(1, setbacks=2)),
+        to(broke_off(1), fetch(1, setbacks=1)),
         to(apart(1), CloseOrigin()),
         to(broke_off(2), ABORT),
         to(CleanedUp(), OpenOrigin()),
@@ -263,10 +307,23 @@ TAKING_OVER: dict[str, Script] = {
         to(HandOverDue(), CloseOrigin()),
         to(broke_off(2)),
         to(PartUploaded(1), ABORT),
-        to(CleanedUp(), record(Reason.ORIGIN_TIMEOUT, TOO_LONG)),
+        to(CleanedUp(), record(Reason.ORIGIN_TIMEOUT, NOT_HANDED_ON)),
+        to(EntryWritten(), DeferJob(5.0)),
     ),
     "and where nothing was begun": (
         *FINDING,
+        to(HandOverDue()),
+        to(UploadNotFound(), record(Reason.ORIGIN_TIMEOUT, NOT_HANDED_ON)),
+    ),
+    "what was said first of such a copy stays": (
+        *FINDING,
+        to(HandOverDue()),
+        to(CopyOverdue()),
+        to(UploadNotFound(), record(Reason.ORIGIN_TIMEOUT, NOT_HANDED_ON)),
+    ),
+    "also where that was that it takes too long": (
+        *FINDING,
+        to(CopyOverdue()),
         to(HandOverDue()),
         to(UploadNotFound(), record(Reason.ORIGIN_TIMEOUT, TOO_LONG)),
     ),
@@ -374,6 +431,19 @@ TAKING_OVER: dict[str, Script] = {
         to(CopyDiffers(own=False), ABORT),
     ),
     "what was uploaded by parts is tagged once it is published": (*TAGGING, to(CopyTagged(), Acknowledge())),
+    "so is what was uploaded in one part, because its end was seen only behind it": (
+        *UPLOADING,
+        to(PartFetched(2, 0, PART, ended=True, sha256="5a")),
+        to(PartUploaded(1), COMPLETE),
+        to(CopyWritten(), VERIFY),
+        to(CopyVerified(COPY), publish()),
+        to(EntryWritten(), TagCopy("e1", "5a")),
+    ),
+    "and what may have been completed before it was told": (
+        *UNSURE,
+        to(CopyVerified(COPY), publish()),
+        to(EntryWritten(), TagCopy("e1", "5a")),
+    ),
     "a copy is tagged although its lease is lost by now": (*TAGGING, to(LeaseLost()), to(CopyTagged(), Acknowledge())),
 }
 
@@ -399,6 +469,14 @@ def test_taking_over(name: str) -> None:
 def test_an_upload_is_left_where_the_fault_may_pass(reason: Reason, after: object) -> None:
     state: State = play(step, WEARY, LASTING[:-1])
     play(step, state, (to(FetchFailed(reason, "why", 1), after),))
+
+
+def test_what_the_origin_asked_for_counts_until_bytes_come() -> None:
+    asked = play(step, START, (*RANGED, to(asked_for_time(1, 40.0), fetch(1, setbacks=1))))
+    assert asked.noted(broke_off(1)).retry_after_s == asked.noted(asked_for_time(1, 7.0)).retry_after_s == 40.0
+    assert asked.noted(broke_off(1, advanced=True)).retry_after_s == 0.0
+    assert asked.noted(PartFetched(2, PART, PART, ended=False)).retry_after_s == 0.0
+    assert START.noted(broke_off(1)).retry_after_s == 0.0
 
 
 def test_a_copy_begins_anew_as_if_for_the_first_time() -> None:

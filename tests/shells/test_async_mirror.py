@@ -48,3 +48,22 @@ async def test_a_client_that_leaves_is_not_waited_for(async_shell: AsyncShell, w
             assert (len(front_end._flights), front_end.held) == (1, 1)
         assert front_end.held == 0
         await until(lambda: front_end._flights == {})
+
+
+async def test_claims_take_turns_and_who_leaves_before_the_turn_claims_nothing(
+    async_shell: AsyncShell, world: World
+) -> None:
+    world.queues(WEST_1, WEST_2)
+    first, second, third = (world.origin.put(f"/turn-{each}", b"bytes", head_delay_s=0.3) for each in (1, 2, 3))
+    async with async_shell.open_mirror(world.serving(max_claims=1), Roles()) as mirror:
+        await until(lambda: all(services.queue_url for services in mirror.services.values()))
+        flights = mirror._front_end._flights
+        async with async_shell.beside(partial(mirror.redirect, WEST_1, first)):
+            await until(lambda: world.origin.count("HEAD", "/turn-1") == 1)
+            async with async_shell.beside(partial(mirror.redirect, WEST_1, second)):
+                await until(lambda: len(flights) == 2)
+            async with async_shell.beside(partial(mirror.redirect, WEST_1, third)):
+                assert [world.origin.count("HEAD", f"/turn-{each}") for each in (1, 2, 3)] == [1, 0, 0]
+                await until(lambda: world.origin.count("HEAD", "/turn-3") == 1)
+        await until(lambda: flights == {})
+    assert world.origin.count("HEAD", "/turn-2") == 0

@@ -224,7 +224,7 @@ def test_a_flight_that_breaks_off_is_answered_logged_and_forgotten(
             raise AssertionError("broken on purpose")
         return transition(state, event)
 
-    def breaking_procedure(*_: Any) -> Any:
+    def breaking_procedure(*_: Any, **__: Any) -> Any:
         raise AssertionError("broken on purpose")
 
     if where == "machine":

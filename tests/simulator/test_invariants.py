@@ -1,6 +1,7 @@
 """No checker is unable to fail: each is shown what it must not let pass, and what it must."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -268,13 +269,17 @@ def test_copies_at_once(others: int, faults: int, purges: int, ran_out: bool, ne
     assert (invariants.one_copy(others, faults, purges, ran_out, needless) == "") is right
 
 
-def test_a_copy_ran_out_where_it_stood_to_its_end() -> None:
-    assert history(STANDS).ran_out(POOL, URL, 490.0, 510.0)
-    assert not history(STANDS).ran_out(POOL, URL, 501.0, 510.0)
-    assert not history(STANDS).ran_out(POOL, URL, 400.0, 499.0)
-    assert not history(STANDS).ran_out(POOL, OTHER, 490.0, 510.0)
-    assert history(replace(STANDS, gone_s=505.0)).ran_out(POOL, URL, 490.0, 510.0)
-    assert not history(replace(STANDS, gone_s=495.0)).ran_out(POOL, URL, 490.0, 510.0)
+def test_a_copy_ran_out_where_it_stood_to_the_margin_of_its_life() -> None:
+    """Also where a purge then took it before its end."""
+    ran_out = partial(History.ran_out, pool=POOL, url=URL, margin_s=20.0)
+    assert ran_out(history(STANDS), from_s=490.0, now_s=480.0)
+    assert ran_out(history(STANDS), from_s=500.0, now_s=510.0)
+    assert not ran_out(history(STANDS), from_s=501.0, now_s=510.0)
+    assert not ran_out(history(STANDS), from_s=400.0, now_s=479.0)
+    assert not ran_out(history(STANDS), from_s=490.0, now_s=510.0, url=OTHER)
+    assert ran_out(history(replace(STANDS, gone_s=480.0)), from_s=490.0, now_s=510.0)
+    assert not ran_out(history(replace(STANDS, gone_s=479.0)), from_s=490.0, now_s=510.0)
+    assert not ran_out(history(replace(STANDS, gone_s=490.0)), from_s=490.0, now_s=479.0)
 
 
 def test_purges_count_until_they_are_over() -> None:

@@ -159,6 +159,19 @@ def test_who_asks_for_more_memory_than_there_is_waits_until_it_is_given_back(wor
     assert host.memory.held_bytes == 0
 
 
+@pytest.mark.parametrize("seed", range(50))
+def test_no_copy_runs_out_between_the_moment_when_its_life_is_seen_and_the_answer(seed: int) -> None:
+    """Whatever takes long takes as long as it may, and what is late comes just in time. Copies are made anew all the
+    same, while they still serve.
+    """
+    drawn = draw_settings(Chance(seed))
+    policy = drawn.policy
+    redis_s, claim_s, lease_s = policy.redis.timeout_s, policy.server.claim_lease_s, policy.worker.lease_s
+    published_s = max(claim_s, 4.0 + 2 * redis_s + 3 * 5.0 + lease_s)
+    for pool in policy.pools:
+        assert published_s + 5 * redis_s + 2 * 5.0 < pool.expiry_margin_s < pool.refresh_margin_s < drawn.lifespan_s
+
+
 def test_the_calm_lasts_as_long_as_anybody_may_wait() -> None:
     drawn: Settings = draw_settings(Chance(1))
     policy = drawn.policy

@@ -318,19 +318,22 @@ def test_more_than_the_rest_of_a_part_is_noticed_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("answer", "reason", "retry_after_s"),
     [
-        (BodyOpened(2, 404, ()), Reason.ORIGIN_NOT_FOUND),
-        (BodyOpened(2, 503, (("retry-after", "9"),)), Reason.ORIGIN_ERROR),
-        (SILENT, Reason.ORIGIN_TIMEOUT),
+        (BodyOpened(2, 404, ()), Reason.ORIGIN_NOT_FOUND, None),
+        (BodyOpened(2, 503, (("retry-after", "9"),)), Reason.ORIGIN_ERROR, 9.0),
+        (SILENT, Reason.ORIGIN_TIMEOUT, None),
     ],
 )
-def test_a_part_that_the_origin_does_not_give_now(answer: BodyOpened | TransportFailure, reason: Reason) -> None:
+def test_a_part_that_the_origin_does_not_give_now(
+    answer: BodyOpened | TransportFailure, reason: Reason, retry_after_s: float | None
+) -> None:
     origin = Origin(opened(LENGTH, *RANGED), answer)
     cargo = begun(origin)
     failed = run(origin, cargo, FetchPart(2, 5, 5))
     assert isinstance(failed, FetchFailed)
     assert (failed.reason, failed.number, failed.apart) == (reason, 2, False)
+    assert failed.retry_after_s == retry_after_s
     assert origin.left_open == {STREAM}
 
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from cloud_mirror.host import HostRefused
 from cloud_mirror.simulator.agenda import Agenda
@@ -21,6 +21,7 @@ from cloud_mirror.wire.calls import (
     BodyOpened,
     BodyPaced,
     CloseBody,
+    DigestBytes,
     Done,
     EnterHost,
     HostEntered,
@@ -34,6 +35,10 @@ from cloud_mirror.wire.calls import (
 from cloud_mirror.wire.hosts import HostBook, Waiter
 from cloud_mirror.wire.memory import Memory
 from cloud_mirror.wire.notices import NoticeBoard
+
+
+DIGESTING_S: Final = 0.05
+"""How long bytes are digested, while all else goes on."""
 
 
 class Role(enum.Enum):
@@ -165,6 +170,8 @@ class Host:
             case AwaitNotice(entry_key, _, timeout_s):
                 self._waiting.setdefault(entry_key, []).append((task, number, call))
                 self.after(timeout_s, self._waited, task, number, call)
+            case DigestBytes():
+                self.after(DIGESTING_S, task.answer, number, call, Done())
             case ReserveMemory():
                 self.memory.ask(call, lambda: self.after(0.0, task.answer, number, call, Done()))
             case ReleaseMemory():

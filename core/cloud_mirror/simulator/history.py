@@ -120,11 +120,17 @@ class History:
         """Whether any whole copy of a URL did, under whatever key."""
         return any(self.stood(pool, key, from_s, to_s) for key in self.keys.get((pool, url), ()))
 
-    def ran_out(self, pool: str, url: str, from_s: float, to_s: float) -> bool:
-        """Whether a copy of a URL stood to the end of its life, and that came between those moments."""
+    def ran_out(self, pool: str, url: str, from_s: float, now_s: float, margin_s: float) -> bool:
+        """Whether a copy of a URL stood until less than `margin_s` of its life was left, and that ends after `from_s`.
+
+        From then on it is not served. What takes it before its end, a purge for one, makes no difference.
+        """
         keys = self.keys.get((pool, url), ())
         stands = (stand for key in keys for stand in self.stands[pool, key])
-        return any(from_s <= each.expires_s <= to_s and (each.gone_s or to_s) >= each.expires_s for each in stands)
+        return any(
+            each.expires_s >= from_s and min(now_s, each.gone_s or now_s) >= each.expires_s - margin_s
+            for each in stands
+        )
 
     def purged_between(self, pool: str, url: str, from_s: float, to_s: float) -> bool:
         """Whether a purge of the URL was under way at some moment between those."""

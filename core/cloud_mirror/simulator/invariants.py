@@ -207,8 +207,9 @@ def uploads_end(upload_id: str, noted: bool, excused: bool) -> str:
 def one_copy(others: int, faults: int, purges: int, ran_out: bool, needless: bool) -> str:
     """Copies of one URL at once are one; one more for each fault that may take a lease, and for each purge of the URL,
     which takes the lease and whose copy is one of another epoch; and one more where a copy `ran_out` while it was made
-    anew: a renewal has a lease of its own, so that what clients then wait for is begun beside it. `faults` and `purges`
-    are those of this URL, within the time that a copy, its lease and its message last; without them none is needless.
+    anew: a renewal has a lease of its own, so that what clients then wait for is begun beside it, and a purge may find
+    both under way. `faults` and `purges` are those of this URL, within the time that a copy, its lease and its message
+    last; without them none is needless.
     """
     if others > faults + purges + ran_out:
         also = ", and one ran out" if ran_out else ""

@@ -29,7 +29,6 @@ from cloud_mirror.simulator.models import (
 from cloud_mirror.wire.calls import (
     Backoff,
     CloseBody,
-    DigestBytes,
     Done,
     FailureKind,
     HttpExchange,
@@ -142,8 +141,6 @@ class Network:
                 task.host.after(0.0, task.answer, number, call, Done())
             case Backoff(at_most_s):
                 task.host.after(self._chance.unit() * at_most_s, task.answer, number, call, Done())
-            case DigestBytes():
-                task.host.after(self._chance.unit() * 0.1, task.answer, number, call, Done())
             case Rest(for_s) | Pause(for_s):
                 task.host.after(for_s, task.answer, number, call, Done())
             case _:

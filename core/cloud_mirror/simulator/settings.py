@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cloud_mirror.host import LONGEST_OPEN_S
@@ -20,6 +20,8 @@ from cloud_mirror.policy import (
 from cloud_mirror.simulator.chance import Chance
 from cloud_mirror.simulator.faults import Swarm, draw_swarm
 from cloud_mirror.simulator.models import Digest, Framing, Resource
+from cloud_mirror.wire.procedures.jobs import QUEUE_TIMEOUT_S
+from cloud_mirror.wire.procedures.store import PROBE_TIMEOUT_S
 
 ORIGIN: Final = "origin.simulated"
 CDN: Final = "cdn.simulated"
@@ -86,11 +88,8 @@ def draw_settings(chance: Chance) -> Settings:
     duration_s = chance.between(400.0, 1_200.0)
     lifespan_s = chance.pick((150.0, 300.0, 86_400.0))
     allow_close = chance.happens(0.3)
-    pools = tuple(
-        PoolPolicy("simulated", region, f"bucket-{region}", refresh_margin_s=lifespan_s / chance.pick((3, 5)),
-                   expiry_margin_s=chance.between(5.0, 20.0))
-        for region in (("one", "two") if chance.happens(0.15) else ("one",))
-    )  # fmt: skip
+    regions = ("one", "two") if chance.happens(0.15) else ("one",)
+    margins = [(chance.pick((3, 5)), chance.between(0.0, 15.0)) for _ in regions]
     policy = Policy(
         server=ServerPolicy(
             max_wait_s=chance.between(5.0, 30.0),
@@ -126,7 +125,13 @@ def draw_settings(chance: Chance) -> Settings:
             longest_backoff_s=chance.pick((8.0, 20.0)),
             store_timeout_s=chance.pick((4.0, 10.0)),
         ),
-        pools=pools,
+    )
+    policy = replace(
+        policy,
+        pools=tuple(
+            draw_pool(region, lifespan_s, seen_before_s(policy) + more_s, share)
+            for region, (share, more_s) in zip(regions, margins, strict=True)
+        ),
     )
     part_bytes = chance.pick((64, 256))
     return Settings(
@@ -143,6 +148,28 @@ def draw_settings(chance: Chance) -> Settings:
         asks=20 + chance.below(40),
         purges=chance.pick((0.0, 2.0, 6.0)),
         reading_s=chance.pick((0.1, 0.1, 2.0, 8.0)),
+    )
+
+
+def seen_before_s(policy: Policy) -> float:
+    """How long before a client is sent to a copy the life that it has left may have been seen in the store, at most.
+
+    A worker looks, and publishes in vain; what it wrote arrives late, but under its lease, which is renewed until the
+    queue was told. (A front end's own find arrives under its claim.) A front end reads that, and asks for the copy to
+    be made anew before it answers.
+    """
+    command_s = 2 * policy.redis.timeout_s  # with one that finds the script forgotten
+    lease_s = PROBE_TIMEOUT_S + command_s + 3 * QUEUE_TIMEOUT_S + policy.worker.lease_s
+    refresh_s = 2 * command_s + 2 * QUEUE_TIMEOUT_S
+    backoffs_s = 1.0
+    return max(policy.server.claim_lease_s, lease_s) + policy.redis.timeout_s + refresh_s + backoffs_s
+
+
+def draw_pool(region: str, lifespan_s: float, expiry_margin_s: float, share: int) -> PoolPolicy:
+    """A pool whose copies are made anew in that share of the life for which they serve."""
+    refresh_margin_s = expiry_margin_s + (lifespan_s - expiry_margin_s) / share
+    return PoolPolicy(
+        "simulated", region, f"bucket-{region}", refresh_margin_s=refresh_margin_s, expiry_margin_s=expiry_margin_s
     )
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from cloud_mirror import redirect
 from cloud_mirror.actions import Claim, RedirectAction, Respond, Response
 from cloud_mirror.events import (
-    ClaimLost,
     DrainBegun,
     RedirectEvent,
     Request,
@@ -21,10 +20,11 @@ from cloud_mirror.events import (
     RequestJoined,
 )
 from cloud_mirror.policy import Policy
-from cloud_mirror.redirect_table import ON_CLAIM, Phase
+from cloud_mirror.redirect_table import Phase
 from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror.wire.procedures.redirect import perform
 from cloud_mirror.wire.services import PoolServices
+from cloud_mirror.wire.turns import Turn, Turns
 from cloud_mirror_asyncio.runtime import Runtime
 
 log = logging.getLogger("cloud_mirror.front_end")
@@ -39,15 +39,14 @@ class Flight:
         services: PoolServices,
         metrics: Metrics,
         url: str,
-        turns: asyncio.Semaphore,
+        turns: Turns,
         ended: Callable[[Flight], None],
     ) -> None:
         self._runtime = runtime
         self._services = services
         self._metrics = metrics
         self._url = url
-        self._turns = turns
-        self._has_turn = False
+        self._turn = Turn(turns)
         self._ended = ended
         self._state = services.manager.flight(url, secrets.token_urlsafe(12))
         self._waiting: dict[int, asyncio.Future[Response]] = {}
@@ -81,35 +80,22 @@ class Flight:
                     task = asyncio.create_task(self._perform(action))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
-        if self._state.phase not in ON_CLAIM:
-            self._end_turn()
+        self._turn.stepped(self._state)
         if self._state.phase is Phase.DONE:
             self._ended(self)
-
-    async def _claim(self, action: Claim) -> RedirectEvent:
-        """Make the claim when it is this flight's turn; not for those who have left meanwhile."""
-        if not self._has_turn:
-            await self._turns.acquire()
-            self._has_turn = True
-        if not self._state.wanted:
-            return ClaimLost()
-        return await self._runtime.perform(perform(self._services, self._url, action))
-
-    def _end_turn(self) -> None:
-        if self._has_turn:
-            self._has_turn = False
-            self._turns.release()
 
     async def _perform(self, action: RedirectAction) -> None:
         try:
             if isinstance(action, Claim):
-                self.feed(await self._claim(action))
-                return
-            self.feed(await self._runtime.perform(perform(self._services, self._url, action)))
+                come = asyncio.Event()
+                self._turn.ask(come.set)
+                await come.wait()
+            procedure = perform(self._services, self._url, action, wanted=self._state.wanted)
+            self.feed(await self._runtime.perform(procedure))
         except Exception:
             log.exception("a flight broke off", extra={"action": type(action).__name__})
             self._respond(tuple(self._waiting), self._services.manager.break_off())
-            self._end_turn()
+            self._turn.end()
             self._ended(self)
 
     def _respond(self, requests: tuple[int, ...], response: Response) -> None:
@@ -138,7 +124,7 @@ class FrontEnd:
         self._services = services
         self._metrics = metrics
         self._flights: dict[tuple[str, str], Flight] = {}
-        self._turns = asyncio.Semaphore(policy.server.max_claims)
+        self._turns = Turns(policy.server.max_claims)
         self._numbers = itertools.count(1)
         self.held = 0
         self.draining = False

@@ -12,7 +12,6 @@ import trio
 from cloud_mirror import redirect
 from cloud_mirror.actions import Claim, RedirectAction, Respond, Response
 from cloud_mirror.events import (
-    ClaimLost,
     DrainBegun,
     RedirectEvent,
     Request,
@@ -21,10 +20,11 @@ from cloud_mirror.events import (
     RequestJoined,
 )
 from cloud_mirror.policy import Policy
-from cloud_mirror.redirect_table import ON_CLAIM, Phase
+from cloud_mirror.redirect_table import Phase
 from cloud_mirror.wire.metrics import Metrics
 from cloud_mirror.wire.procedures.redirect import perform
 from cloud_mirror.wire.services import PoolServices
+from cloud_mirror.wire.turns import Turn, Turns
 from cloud_mirror_trio.runtime import Runtime
 
 log = logging.getLogger("cloud_mirror.front_end")
@@ -54,7 +54,7 @@ class Flight:
         metrics: Metrics,
         url: str,
         nursery: trio.Nursery,
-        turns: trio.Semaphore,
+        turns: Turns,
         ended: Callable[[Flight], None],
     ) -> None:
         self._runtime = runtime
@@ -62,8 +62,7 @@ class Flight:
         self._metrics = metrics
         self._url = url
         self._nursery = nursery
-        self._turns = turns
-        self._has_turn = False
+        self._turn = Turn(turns)
         self._ended = ended
         self._state = services.manager.flight(url, secrets.token_urlsafe(12))
         self._waiting: dict[int, _Waiter] = {}
@@ -93,35 +92,22 @@ class Flight:
                     self._respond(requests, response)
                 case _:
                     self._nursery.start_soon(self._perform, action)
-        if self._state.phase not in ON_CLAIM:
-            self._end_turn()
+        self._turn.stepped(self._state)
         if self._state.phase is Phase.DONE:
             self._ended(self)
-
-    async def _claim(self, action: Claim) -> RedirectEvent:
-        """Make the claim when it is this flight's turn; not for those who have left meanwhile."""
-        if not self._has_turn:
-            await self._turns.acquire()
-            self._has_turn = True
-        if not self._state.wanted:
-            return ClaimLost()
-        return await self._runtime.carry_out(action, perform(self._services, self._url, action))
-
-    def _end_turn(self) -> None:
-        if self._has_turn:
-            self._has_turn = False
-            self._turns.release()
 
     async def _perform(self, action: RedirectAction) -> None:
         try:
             if isinstance(action, Claim):
-                self.feed(await self._claim(action))
-                return
-            self.feed(await self._runtime.carry_out(action, perform(self._services, self._url, action)))
+                come = trio.Event()
+                self._turn.ask(come.set)
+                await come.wait()
+            procedure = perform(self._services, self._url, action, wanted=self._state.wanted)
+            self.feed(await self._runtime.carry_out(action, procedure))
         except Exception:
             log.exception("a flight broke off", extra={"action": type(action).__name__})
             self._respond(tuple(self._waiting), self._services.manager.break_off())
-            self._end_turn()
+            self._turn.end()
             self._ended(self)
 
     def _respond(self, requests: tuple[int, ...], response: Response) -> None:
@@ -147,7 +133,7 @@ class FrontEnd:
         self._metrics = metrics
         self._nursery = nursery
         self._flights: dict[tuple[str, str], Flight] = {}
-        self._turns = trio.Semaphore(policy.server.max_claims)
+        self._turns = Turns(policy.server.max_claims)
         self._landed = trio.Event()
         self._numbers = itertools.count(1)
         self.held = 0

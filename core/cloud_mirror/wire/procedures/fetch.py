@@ -180,7 +180,7 @@ def _read_by_itself(
     if opened is None:
         return FetchFailed(Reason.ORIGIN_REPLY, f"bytes {first_byte} to {last_byte} were not given", apart=True)
     if isinstance(opened, OriginDeclined):
-        return FetchFailed(opened.reason, opened.detail)
+        return FetchFailed(opened.reason, opened.detail, retry_after_s=opened.retry_after_s)
     cargo.bodies.add(opened)
     if not cargo.closing:
         source = services.policy.source

@@ -101,7 +101,7 @@ def open_origin(
         yield CloseBody(reply.body)
         return OriginDeclined(Reason.ORIGIN_REPLY, reply.status, "what HEAD was answered says nothing of a GET")
     etag = first(reply.headers, "etag") or ""
-    opened = OriginOpened(length, etag, reply.delimited, gives_ranges(reply.headers))
+    opened = OriginOpened(length, etag, reply.delimited, gives_ranges(reply.headers, length))
     return OpenedObject(reply.body, hop.url, reply.headers, opened)
 
 

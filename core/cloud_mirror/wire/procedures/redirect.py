@@ -17,18 +17,25 @@ from cloud_mirror.actions import (
     WriteEntry,
 )
 from cloud_mirror.entry import Entry, Holder, Status
-from cloud_mirror.events import ChangeDue, JobSent, RedirectEvent, RefreshRequested
+from cloud_mirror.events import ChangeDue, ClaimLost, JobSent, RedirectEvent, RefreshRequested
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.calls import AwaitNotice, Procedure
 from cloud_mirror.wire.procedures import cache, jobs, origin, store
 from cloud_mirror.wire.services import PoolServices
 
 
-def perform(services: PoolServices, url: str, action: RedirectAction) -> Procedure[RedirectEvent]:
-    """The procedure that carries an action out and gives the event that answers it."""
+def perform(
+    services: PoolServices, url: str, action: RedirectAction, *, wanted: bool = True
+) -> Procedure[RedirectEvent]:
+    """The procedure that carries an action out and gives the event that answers it.
+
+    `wanted`: whether its flight still has a use for a claim, which may have waited for its turn (`State.wanted`).
+    """
     match action:
         case ReadEntry():
             return (yield from cache.read_entry(services, url))
+        case Claim() if not wanted:
+            return ClaimLost()
         case Claim():
             return (yield from cache.claim(services, url, action))
         case RequestRefresh():
