@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from cloud_mirror import keys
 from cloud_mirror.origin import Headers
 from cloud_mirror.reason import Reason
-from cloud_mirror.wire.cargo import MAX_METADATA_BYTES, attributes_of, promised_digests
+from cloud_mirror.wire.attributes import MAX_METADATA_BYTES, attributes_of
+from cloud_mirror.wire.cargo import promised_digests
 from cloud_mirror.wire.checksums import crc32c, crc64nvme
 from tests.wire.test_cargo import URL, b64, loaded, read_parts
 

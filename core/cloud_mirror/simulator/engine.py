@@ -36,7 +36,6 @@ from cloud_mirror.wire.hosts import HostBook, Waiter
 from cloud_mirror.wire.memory import Memory
 from cloud_mirror.wire.notices import NoticeBoard
 
-
 DIGESTING_S: Final = 0.05
 """How long bytes are digested, while all else goes on."""
 

@@ -12,13 +12,10 @@ import binascii
 import hashlib
 import io
 import math
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final, Protocol
 
-from cloud_mirror import keys
 from cloud_mirror.actions import Slot
 from cloud_mirror.copy_events import OriginOpened
 from cloud_mirror.origin import Headers, first
@@ -26,12 +23,7 @@ from cloud_mirror.reason import Reason
 from cloud_mirror.wire.buffers import SPARE
 from cloud_mirror.wire.calls import Digest
 from cloud_mirror.wire.checksums import Crc32c, Crc64Nvme, combine_parts
-from cloud_mirror.wire.storage import BucketObject, ObjectAttributes, PartReceipt
-
-MAX_METADATA_BYTES: Final = 1900
-"""S3 takes 2 KB of user metadata, names and values together."""
-
-_PRINTABLE: Final = re.compile(r"[ -~]{1,1024}\Z")
+from cloud_mirror.wire.storage import BucketObject, PartReceipt
 
 
 class _Hash(Digest, Protocol):
@@ -361,41 +353,3 @@ def _note(found: list[tuple[str, bytes]], algorithm: str, value: str) -> None:
     lengths = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64, "crc32c": 4, "crc64nvme": 8}
     if lengths.get(algorithm) == len(digest):
         found.append((algorithm, digest))
-
-
-def attributes_of(cargo: Cargo, copy_id: str, now: datetime, sha256: str = "") -> ObjectAttributes:
-    """What is kept with a copy: how to read it, and where it is from. Anyone may read the metadata.
-
-    `sha256`: of all the bytes, where it is known before they are sent; it becomes a tag.
-    """
-    encoding = _header(cargo, "content-encoding")
-    metadata = [
-        ("url-sha256", keys.url_sha256(cargo.url)),
-        ("copy-id", copy_id),
-        ("stored-at", now.strftime("%Y-%m-%dT%H:%M:%SZ")),
-    ]
-    if cargo.length is not None:
-        metadata.append(("upstream-length", str(cargo.length)))
-    for name, value in (("upstream-etag", cargo.etag), ("url", "" if "?" in cargo.url else cargo.url)):
-        size = sum(len(key) + len(text) for key, text in metadata)
-        if value and _PRINTABLE.match(value) and size + len(name) + len(value) <= MAX_METADATA_BYTES:
-            metadata.append((name, value))
-    return ObjectAttributes(
-        content_type=_header(cargo, "content-type") or "application/octet-stream",
-        content_encoding="" if encoding.lower() == "identity" else encoding,
-        content_disposition=_header(cargo, "content-disposition"),
-        content_language=_header(cargo, "content-language"),
-        metadata=tuple(metadata),
-        tags=tags_of(sha256),
-    )
-
-
-def tags_of(sha256: str) -> tuple[tuple[str, str], ...]:
-    """The copy's tags: the SHA-256 of its bytes in hex, where it is known."""
-    return (("sha256", sha256),) if sha256 else ()
-
-
-def _header(cargo: Cargo, name: str) -> str:
-    """A header that is worth keeping: printable ASCII, of a sane length."""
-    value = (first(cargo.headers, name) or "").strip()
-    return value if _PRINTABLE.match(value) else ""

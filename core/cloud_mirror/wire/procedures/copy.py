@@ -49,8 +49,9 @@ from cloud_mirror.events import CopyNotFound, ProbeFailed, StoreFailed
 from cloud_mirror.message import Job, to_body
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.asking import Answered, Failed, ask
+from cloud_mirror.wire.attributes import attributes_of, tags_of
 from cloud_mirror.wire.calls import GetMonotonicTime, GetSigningMaterial, Procedure, SigningMaterial
-from cloud_mirror.wire.cargo import Cargo, attributes_of, tags_of
+from cloud_mirror.wire.cargo import Cargo
 from cloud_mirror.wire.procedures import cache, fetch, jobs, store, uploads
 from cloud_mirror.wire.services import PoolServices
 from cloud_mirror.wire.storage import FaultKind, ObjectAttributes
