@@ -5,6 +5,11 @@ PYTHON := $(shell for name in python3.11 python3 python; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
 SHELL_NAME ?= asyncio
+WORKERS ?= 4
+
+# Python keeps what it has compiled, whatever the machine's setting: tests start some hundred processes, each of which
+# would else compile the core and its shell anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DELETE_ON_ERROR:
 .PHONY: demo test conformance mutants format
@@ -12,12 +17,13 @@ SHELL_NAME ?= asyncio
 demo: .venv/.has-demo
 	@$(BIN)/cloud-mirror demo --shell $(SHELL_NAME)
 
-# The last line of the output is pytest's own.
+# The last line of the output is pytest's own. Tests wait for servers and clocks half of the time, so more of them run at
+# once than there are processors on a small machine. `make test WORKERS=0` runs them one after another.
 test: .venv/.has-test
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "Run 'make format' to lay the code out."; exit 1; }
 	@$(BIN)/mypy
-	@$(BIN)/pytest --cov --cov-report=term-missing
+	@$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal --cov --cov-report=term-missing
 
 # The cases of the conformance suite, which take turns at the shells in `make test`, over every shell and a mixture.
 conformance: .venv/.has-test

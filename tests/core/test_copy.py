@@ -218,6 +218,8 @@ def test_what_was_served_of_a_dead_epoch_is_taken_back_by_the_same_row(answer: C
     assert transition(dead, answer).row is Row.RETRACTED
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.uncounted
 def test_walk_reaches_every_row_and_phase() -> None:
     """All that a job and any answers lead to; the copies are checked on the way."""
     edges = survey().edges
@@ -225,6 +227,7 @@ def test_walk_reaches_every_row_and_phase() -> None:
     assert {phase for phases in edges for phase in (phases[0], phases[2])} == set(Phase)
 
 
+@pytest.mark.uncounted
 def test_an_event_is_ignored_exactly_when_nothing_asked_for_it() -> None:
     for copying in survey().situations:
         state = copying.state
@@ -242,6 +245,7 @@ def test_an_event_is_ignored_exactly_when_nothing_asked_for_it() -> None:
                     assert taken.row is not Row.IGNORED or isinstance(event, OriginClosed), (state, event)
 
 
+@pytest.mark.uncounted
 def test_memory_is_heard_of_exactly_when_it_is_waited_for() -> None:
     """What comes late is none for any part: it was given back."""
     for copying in survey().situations:
@@ -252,6 +256,7 @@ def test_memory_is_heard_of_exactly_when_it_is_waited_for() -> None:
             assert (taken.row is Row.RESERVED) == (waiting and number == state.reserving), (state, number)
 
 
+@pytest.mark.uncounted
 def test_a_job_is_received_once() -> None:
     for copying in survey().situations:
         if copying.state.phase is not Phase.START:

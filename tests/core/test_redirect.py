@@ -386,6 +386,7 @@ def test_a_request_that_was_answered_is_not_answered_again(row: Row) -> None:
     assert transition(over, event) == (row, over, ())
 
 
+@pytest.mark.uncounted
 def test_walk_reaches_every_row_and_phase() -> None:
     """All that two requests and any answers lead to, under both policies; the flights are checked on the way."""
     edges = survey().edges
@@ -393,6 +394,7 @@ def test_walk_reaches_every_row_and_phase() -> None:
     assert {phase for _, _, phase in edges} == set(Phase)
 
 
+@pytest.mark.uncounted
 def test_an_event_is_ignored_exactly_when_nothing_asked_for_it() -> None:
     for flight in survey().flights:
         asked = () if flight.asked is None else answers(flight.state, flight.asked)

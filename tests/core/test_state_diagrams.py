@@ -9,6 +9,7 @@ SCRIPT = Path(__file__).parents[2] / "docs" / "make_state_diagrams.py"
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.uncounted
 def test_the_page_is_fresh() -> None:
     spec = importlib.util.spec_from_file_location("make_state_diagrams", SCRIPT)
     assert spec is not None

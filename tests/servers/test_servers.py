@@ -18,7 +18,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.servers import FaultProxy, Moto, Origin, Point, SeaweedFS, ServerProcess, Valkey
-from tests.servers.processes import free_port, wait_until
+from tests.servers.processes import PORTS, free_port, own_ports, wait_until
 
 MIB = 1024 * 1024
 
@@ -92,7 +92,12 @@ class TestProcesses:
         assert server.pid is None
 
     def test_ports_are_free_with_those_beside_them(self) -> None:
-        assert 10_240 <= free_port(10_000) < 22_000
+        assert 10_240 <= free_port(10_000) < 20_240
+
+    def test_no_port_is_given_to_two(self) -> None:
+        assert len({free_port() for _ in range(100)}) == 100
+        workers = [{"PYTEST_XDIST_WORKER": f"gw{number}", "PYTEST_XDIST_WORKER_COUNT": "3"} for number in range(3)]
+        assert sorted(port for worker in workers for port in own_ports(worker)) == own_ports({}) == list(PORTS)
 
     def test_waiting_ends_with_the_message(self) -> None:
         with pytest.raises(TimeoutError, match="the door is shut"):

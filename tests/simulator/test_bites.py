@@ -1,40 +1,27 @@
 """Does it bite? Each fault in faults/ is caught by the explorer or the simulator, for the right reason."""
 
-import os
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.simulator.bites import PAGE, WITHIN_S, Found, Patch, bite, copy_core, page, patches, run, together
+from tests.simulator.bites import PAGE, WITHIN_S, Patch, bite, copy_core, page, patches, run, together
 
 PATCHES = patches()
 CLEAN = together(each.caught_by for each in PATCHES)
 CLEAN_WITHIN_S = 150
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, "Future[Found]"]]:
-    """Every run, by its patch's name or, of the core as it is, by its world; some at once."""
-    core = copy_core(tmp_path_factory.mktemp("unpatched"))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        begun = {each.path.stem: pool.submit(bite, each) for each in PATCHES}
-        yield begun | {each: pool.submit(run, core, each, CLEAN_WITHIN_S) for each in CLEAN}
-        pool.shutdown(cancel_futures=True)
-
-
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.path.stem)
-def test_a_fault_is_caught(patch: Patch, runs: dict[str, "Future[Found]"]) -> None:
-    found = runs[patch.path.stem].result()
+def test_a_fault_is_caught(patch: Patch) -> None:
+    found = bite(patch)
     assert found.invariants & patch.breaks, f"not caught by `{patch.caught_by}` within {WITHIN_S} s:\n{found.wrong}"
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("how", CLEAN)
-def test_the_core_as_it_is_breaks_nothing_there(how: str, runs: dict[str, "Future[Found]"]) -> None:
-    assert runs[how].result().wrong == ""
+def test_the_core_as_it_is_breaks_nothing_there(how: str, tmp_path: Path) -> None:
+    assert run(copy_core(tmp_path), how, CLEAN_WITHIN_S).wrong == ""
 
 
 def test_there_are_enough_of_them() -> None:
