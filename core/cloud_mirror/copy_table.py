@@ -226,9 +226,8 @@ class State:
     def noted(self, event: PartFetched | FetchFailed | PartUploaded | StoreFailed) -> State:
         """The same, with what an answer says of what is still under way. What is in doubt is left to nobody."""
         match event:
-            case PartFetched(number, part_bytes, total_bytes, ended, fault, sha256):
-                fetched = self.fetched.adding(number) if part_bytes or number == 1 else self.fetched
-                noted = replace(self, fetching=self.fetching.without(number), fetched=fetched)
+            case PartFetched(number, _, total_bytes, ended, fault, sha256):
+                noted = replace(self, fetching=self.fetching.without(number), fetched=self.fetched.adding(number))
                 noted = replace(noted, setbacks=0, retry_after_s=0.0, lasting=self.lasting and fault is None)
                 size = max(self.size, total_bytes)  # of parts that end at once, the answers come in any order
                 return replace(noted, size=size, ended=self.ended or ended, sha256=self.sha256 or sha256)

@@ -17,10 +17,12 @@ from cloud_mirror.copy_events import (
     CopyOverdue,
     CopyVerified,
     EpochRead,
+    HandOverDue,
     LeaseLost,
     OriginOpened,
     PartUploaded,
     UploadCreated,
+    UploadNotFound,
 )
 from cloud_mirror.events import (
     CacheFailed,
@@ -35,6 +37,8 @@ from tests.core.copy_scripts import (
     ABORT,
     CREATING,
     DELETE,
+    FINDING,
+    NOT_HANDED_ON,
     OPENING,
     OUTAGE,
     PROBING,
@@ -143,6 +147,31 @@ STOPS: dict[str, Script] = {
         to(CopyOverdue(), CloseOrigin()),
         to(LeaseLost()),
         to(broke_off(1), ReadEpoch()),
+    ),
+    "a job that cannot be hidden any longer ends where nobody could go on with it": (
+        *UPLOADING,
+        to(HandOverDue(), CloseOrigin()),
+        to(broke_off(2)),
+        to(PartUploaded(1), ABORT),
+        to(CleanedUp(), record(Reason.ORIGIN_TIMEOUT, NOT_HANDED_ON)),
+        to(EntryWritten(), DeferJob(5.0)),
+    ),
+    "and where nothing was begun": (
+        *FINDING,
+        to(HandOverDue()),
+        to(UploadNotFound(), record(Reason.ORIGIN_TIMEOUT, NOT_HANDED_ON)),
+    ),
+    "what was said first of such a copy stays": (
+        *FINDING,
+        to(HandOverDue()),
+        to(CopyOverdue()),
+        to(UploadNotFound(), record(Reason.ORIGIN_TIMEOUT, NOT_HANDED_ON)),
+    ),
+    "also where that was that it takes too long": (
+        *FINDING,
+        to(CopyOverdue()),
+        to(HandOverDue()),
+        to(UploadNotFound(), record(Reason.ORIGIN_TIMEOUT, TOO_LONG)),
     ),
     "the drain leaves the copy that is all but made": (
         *VERIFYING,

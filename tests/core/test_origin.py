@@ -221,6 +221,7 @@ RANGES: Headers = (("accept-ranges", "bytes"), ("etag", '"e"'))
         (with_header(RANGES, "accept-ranges", "items, Bytes "), True),
         ((*RANGES, ("accept-ranges", "none")), True),
         (with_header(RANGES, "accept-ranges", None), False),
+        ((("vary", "bytes"), ("etag", '"e"')), False),
         (with_header(RANGES, "accept-ranges", "none"), False),
         (with_header(RANGES, "accept-ranges", "bytesx"), False),
         (with_header(RANGES, "etag", None), False),
