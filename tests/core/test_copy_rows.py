@@ -48,6 +48,8 @@ from tests.core.test_copy_variants import VARIANTS, WITHDRAWING
 
 OTHER_GONE = VARIANTS["another's copy goes away: one delivery of a job copies once"][1]
 
+FULL = Reason.ORIGIN_SATURATED
+
 
 @pytest.mark.parametrize(
     ("script", "event", "row"),
@@ -61,6 +63,7 @@ OTHER_GONE = VARIANTS["another's copy goes away: one delivery of a job copies on
         (RENEWED_WRONG[:-1], CopyDiffers(own=True), Row.VERIFY_WRONG),
         (UNSURE, CopyDiffers(own=False), Row.VERIFY_OTHER),
         ((*OPENING, to(OriginDeclined(OUTAGE), record(OUTAGE))), EntryWritten(), Row.RECORDED),
+        ((*OPENING, to(OriginDeclined(FULL), record(FULL))), EntryWritten(), Row.RECORDED),
         (
             (*STOPPING, to(broke_off(2)), to(PartUploaded(1), ABORT), to(LeaseLost())),
             CleanedUp(),

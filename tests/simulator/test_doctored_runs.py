@@ -37,8 +37,6 @@ from cloud_mirror.wire.procedures import copy as copy_procedures
 from cloud_mirror.wire.queue import Delivery
 from cloud_mirror.wire.services import PoolServices
 
-pytestmark = pytest.mark.uncounted
-
 SEEDS = range(40)
 
 

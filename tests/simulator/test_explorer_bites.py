@@ -26,8 +26,6 @@ from cloud_mirror.wire.procedures import copy as copy_procedures
 from cloud_mirror.wire.procedures import store as store_procedures
 from cloud_mirror.wire.procedures.purge import purge as real_purge
 
-pytestmark = pytest.mark.uncounted
-
 Doctor = Callable[[pytest.MonkeyPatch], None]
 ENOUGH = 20_000
 """Whatever is doctored shows within so many situations."""

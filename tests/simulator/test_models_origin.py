@@ -26,6 +26,7 @@ from cloud_mirror.wire.calls import (
 )
 from cloud_mirror.wire.cargo import Cargo, promised_digests
 from cloud_mirror.wire.procedures import origin as procedures
+from tests.wire.carrying import end_part
 from tests.wire.driving import drive
 from tests.wire.pools import SERVICES, URL
 
@@ -74,7 +75,7 @@ class World:
         for number in range(1, 100):
             part = cargo.begin_part(number, part_bytes)
             reply = BodyRead(ended=False) if part.full else self.perform(ReadBody(opened.body, part, 1.0))
-            cargo.end_part(part)
+            end_part(cargo, part)
             body += part.data
             if isinstance(reply, TransportFailure):
                 return body, reply.kind.value

@@ -6,8 +6,18 @@ from typing import Final, TypeAlias
 from cloud_mirror.actions import Slot
 from cloud_mirror.copy_actions import CopyAction, FetchPart, OpenOrigin, ReservePart
 from cloud_mirror.copy_events import CopyEvent, OriginOpened, PartFetched
-from cloud_mirror.wire.calls import BodyOpened, BodyRead, Call, CloseBody, OpenBody, ReadBody, Reply, TransportFailure
-from cloud_mirror.wire.cargo import Cargo, Lease
+from cloud_mirror.wire.calls import (
+    BodyOpened,
+    BodyRead,
+    Call,
+    CloseBody,
+    DigestBytes,
+    OpenBody,
+    ReadBody,
+    Reply,
+    TransportFailure,
+)
+from cloud_mirror.wire.cargo import Cargo, Lease, Part
 from cloud_mirror.wire.procedures.copy import perform
 from tests.wire.pools import SERVICES, URL, Script
 
@@ -72,6 +82,22 @@ def part_of(body: int, first: int, last: int, length: int, etag: str = ETAG, sta
     """A part."""
     span, size = f"bytes {first}-{last}/{length}", str(last - first + 1)
     return BodyOpened(body, status, (("content-range", span), ("etag", etag), ("content-length", size)))
+
+
+def end_part(cargo: Cargo, part: Part, *, streamed: bool = True) -> None:
+    """It is at its end, and the digests take what they can."""
+    cargo.end_part(part, streamed=streamed)
+    while digest_one(cargo):
+        pass
+
+
+def digest_one(cargo: Cargo) -> bool:
+    """Let the digests take the part whose turn it is, if it is here."""
+    part = cargo.part_in_turn
+    if part is not None:
+        DigestBytes(cargo.digests, part.data).carry_out()
+        cargo.end_turn(part)
+    return part is not None
 
 
 def run(script: Script, cargo: Cargo, action: CopyAction) -> CopyEvent:

@@ -14,10 +14,10 @@ from cloud_mirror.copy_events import OriginOpened
 from cloud_mirror.origin import Headers
 from cloud_mirror.policy import MIB
 from cloud_mirror.reason import Reason
-from cloud_mirror.wire.calls import DigestBytes
 from cloud_mirror.wire.cargo import Cargo, Part
 from cloud_mirror.wire.checksums import combine_parts, crc32c, crc64nvme
 from cloud_mirror.wire.storage import BucketObject, PartReceipt
+from tests.wire.carrying import digest_one, end_part
 
 URL = "https://a.example/some/file.bin"
 BODY = b"the body"
@@ -27,22 +27,6 @@ def loaded(headers: Headers = (), length: int | None = None, url: str = URL, eta
     cargo = Cargo(url, "receipt")
     cargo.load(1, headers, OriginOpened(length, etag, delimited=True))
     return cargo
-
-
-def end_part(cargo: Cargo, part: Part, *, streamed: bool = True) -> None:
-    """It is at its end, and the digests take what they can."""
-    cargo.end_part(part, streamed=streamed)
-    while digest_one(cargo):
-        pass
-
-
-def digest_one(cargo: Cargo) -> bool:
-    """Let the digests take the part whose turn it is, if it is here."""
-    part = cargo.part_in_turn
-    if part is not None:
-        DigestBytes(cargo.digests, part.data).carry_out()
-        cargo.end_turn(part)
-    return part is not None
 
 
 def read_parts(cargo: Cargo, pieces: list[bytes], part_bytes: int) -> list[Part]:

@@ -58,7 +58,8 @@ def an_object_arrives_byte_for_byte(make: Maker, word: str) -> None:
     headers = whole(site, url)
     assert headers.get("content-encoding") == ("gzip" if "compress" in OBJECTS[word] else None)
     assert site.fronts[1].ask(url).outcome == "hit"
-    assert site.gets(url) == (3 if "accept_ranges" in OBJECTS[word] else 1)  # else each part comes by itself
+    parts = 3 if "accept_ranges" in OBJECTS[word] else 1
+    assert 1 <= site.gets(url) <= parts  # a part comes by itself unless the stream is there first
 
 
 @case(Copy.FETCHED_PART, Copy.PART_UPLOADED, Copy.PUBLISHED)
