@@ -1,53 +1,56 @@
 """Memory for parts, used again for the next ones.
 
-Memory that comes fresh from the system is mapped and zeroed page by page as it is first written to. For parts, which
-the allocator takes from the system and gives back one by one, that can cost as much as their SHA-256.
+What is large is mapped by itself, page by page as it is first written to, and goes back to the system as a whole: an
+allocator would keep it, or parts of it, for other purposes. But mapping costs: for a part as much as its SHA-256. So
+some are kept for the next parts.
 """
 
 from __future__ import annotations
 
-import io
+import mmap
 from collections import deque
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeAlias
 
 from cloud_mirror.policy import MIB
 
-KEPT: Final = 4
-"""How many streams are kept at most while nobody uses them."""
+KEPT: Final = 2
+"""How many buffers are kept at most while nobody uses them."""
 
 SMALLEST_BYTES: Final = MIB
-"""What is smaller the allocator keeps by itself."""
+"""What is smaller is left to the allocator."""
 
-LARGEST_BYTES: Final = 64 * MIB
+LARGEST_BYTES: Final = 32 * MIB
 """What is larger is too much to be kept for nobody."""
+
+Buffer: TypeAlias = mmap.mmap | bytearray
 
 
 class Buffers:
-    """Streams that were let go of. May be used from any number of threads."""
+    """Buffers that were let go of. May be used from any number of threads."""
 
     def __init__(self) -> None:
-        self._spare: deque[tuple[int, io.BytesIO]] = deque(maxlen=KEPT)  # with their sizes; the latest is last
+        self._spare: deque[mmap.mmap] = deque(maxlen=KEPT)  # the latest is last
 
-    def take(self, at_most_bytes: int) -> io.BytesIO:
-        """A stream at its start, which holds no more than so many bytes. What it does hold is to be written over."""
+    def take(self, size: int) -> Buffer:
+        """A buffer of so many bytes, or a few more. What it holds is to be written over."""
+        if size < SMALLEST_BYTES:
+            return bytearray(size)
         try:
-            size, stream = self._spare.pop()
+            buffer = self._spare.pop()
         except IndexError:
-            return io.BytesIO()
+            return mmap.mmap(-1, size)
         with suppress(BufferError):
-            if size <= at_most_bytes:
-                stream.write(b"")  # refused, as any change is, while somebody has a view of it
-                return stream
-        self._spare.appendleft((size, stream))
-        return io.BytesIO()
+            if size <= len(buffer) <= size + SMALLEST_BYTES:
+                buffer.resize(len(buffer))  # refused while somebody has a view of it
+                return buffer
+        self._spare.appendleft(buffer)
+        return mmap.mmap(-1, size)
 
-    def give_back(self, stream: io.BytesIO) -> None:
+    def give_back(self, buffer: Buffer) -> None:
         """Its bytes are needed no more, but by who has a view of them: until that is gone it is not used again."""
-        size = stream.seek(0, io.SEEK_END)
-        stream.seek(0)
-        if SMALLEST_BYTES <= size <= LARGEST_BYTES:
-            self._spare.append((size, stream))
+        if isinstance(buffer, mmap.mmap) and len(buffer) <= LARGEST_BYTES:
+            self._spare.append(buffer)
 
 
 SPARE: Final = Buffers()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import io
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -63,7 +62,7 @@ class Part:
         self.number = number
         self.at_most_bytes = at_most_bytes
         self.size = 0
-        self._held = SPARE.take(at_most_bytes)
+        self._held = SPARE.take(at_most_bytes + 1)  # with room for the byte that shows the end, should that be wanted
         self.rest = b""
         self.data: bytes | memoryview = b""
         self.sealed = False
@@ -85,7 +84,7 @@ class Part:
         if len(piece) > room:
             self.rest += bytes(piece[room:])
             piece = piece[:room]
-        self._held.write(piece)
+        self._held[self.size : self.size + len(piece)] = piece
         self.size += len(piece)
         self._crc.update(piece)
         return self.full
@@ -93,7 +92,7 @@ class Part:
     def seal(self) -> bytes:
         """Nothing more comes: its bytes become `data`, without a second copy of them. What it had no room for."""
         self.sealed = True
-        self.data = self._held.getbuffer()[: self.size].toreadonly()
+        self.data = memoryview(self._held)[: self.size].toreadonly()
         rest, self.rest = self.rest, b""
         return rest
 
@@ -101,7 +100,7 @@ class Part:
         """Forget the bytes."""
         self.data = b""
         SPARE.give_back(self._held)
-        self._held = io.BytesIO()
+        self._held = bytearray()
 
 
 @dataclass(frozen=True, slots=True)

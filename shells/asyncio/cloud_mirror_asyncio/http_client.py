@@ -38,11 +38,11 @@ from cloud_mirror.wire.calls import (
 from cloud_mirror.wire.limits import LOOK_UPS
 from cloud_mirror_asyncio.hosts import Hosts
 
-PIECE_BYTES: Final = 1024 * 1024
+PIECE_BYTES: Final = 512 * 1024
 """How much of a body is read from a socket at once: each piece has its price, whatever its size."""
 
 UPLOAD_PIECE_BYTES: Final = 512 * 1024
-BUFFER_BYTES: Final = 512 * 1024
+BUFFER_BYTES: Final = 256 * 1024
 HEADER_BYTES: Final = 128 * 1024
 """The longest header of a reply: a Location holds the longest URL that can be configured, and some more."""
 

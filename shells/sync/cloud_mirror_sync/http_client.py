@@ -35,7 +35,7 @@ from cloud_mirror_sync.hosts import Hosts
 from cloud_mirror_sync.network import AddressRefusedError, Line, Owners, current, pool_manager
 from cloud_mirror_sync.stop import Alarm, Ring, Stop
 
-PIECE_BYTES: Final = 1024 * 1024
+PIECE_BYTES: Final = 256 * 1024
 """How much of a body is read from a socket at once: each piece has its price, whatever its size."""
 
 

@@ -19,7 +19,7 @@ from cloud_mirror.wire.limits import LOOK_UPS
 HEAD_START_S: Final = 0.25
 """How long an address is tried before the next one is tried beside it (RFC 8305, 5)."""
 
-PIECE_BYTES: Final = 1024 * 1024
+PIECE_BYTES: Final = 256 * 1024
 """How much is read from a socket at once."""
 
 
