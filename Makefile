@@ -5,7 +5,7 @@ PYTHON := $(shell for name in python3.11 python3 python; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
 SHELL_NAME ?= asyncio
-WORKERS ?= 4
+WORKERS ?= 2
 
 # Python keeps what it has compiled, whatever the machine's setting: tests start some hundred processes, each of which
 # would else compile the core and its shell anew.
@@ -17,8 +17,8 @@ export PYTHONDONTWRITEBYTECODE :=
 demo: .venv/.has-demo
 	@$(BIN)/cloud-mirror demo --shell $(SHELL_NAME)
 
-# The last line of the output is pytest's own. Tests wait for servers and clocks half of the time, so more of them run at
-# once than there are processors on a small machine. `make test WORKERS=0` runs them one after another.
+# The last line of the output is pytest's own. `make test WORKERS=0` runs the tests one after another; many more than there
+# are processors disturb those that time a copy.
 test: .venv/.has-test
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "Run 'make format' to lay the code out."; exit 1; }
