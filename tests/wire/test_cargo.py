@@ -102,7 +102,7 @@ def test_a_part_is_never_in_memory_twice() -> None:
     finally:
         tracemalloc.stop()
     assert len(cargo.parts[1].data) == 16 * MIB
-    assert most < 20 * MIB
+    assert most < 4 * MIB  # its one place is mapped, and not counted here: a second one would be
 
 
 def test_the_bytes_of_a_part_that_is_stored_are_forgotten() -> None:
