@@ -21,7 +21,7 @@ from cloud_mirror.origin import Headers, first
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.buffers import SPARE
 from cloud_mirror.wire.calls import Digest
-from cloud_mirror.wire.checksums import Crc32c, Crc64Nvme, combine_parts
+from cloud_mirror.wire.checksums import Crc, Crc32c, Crc64Nvme, combine_parts
 from cloud_mirror.wire.storage import BucketObject, PartReceipt
 
 
@@ -32,7 +32,7 @@ class _Hash(Digest, Protocol):
 class _CrcHash:
     """A CRC in the shape of hashlib's hashes."""
 
-    def __init__(self, running: Crc32c | Crc64Nvme) -> None:
+    def __init__(self, running: Crc) -> None:
         self._running = running
 
     def update(self, data: bytes | memoryview, /) -> None:

@@ -17,7 +17,7 @@ EMPTY_CRC64NVME: Final = "AAAAAAAAAAA="
 """The CRC64NVME of no bytes at all."""
 
 
-class Digest(ABC):
+class Crc(ABC):
     """A running checksum: `update` it with the bytes in their order; `base64` is the checksum so far."""
 
     __slots__ = ("_value", "length")
@@ -43,7 +43,7 @@ class Digest(ABC):
         return _encode(self._value, self.width)
 
 
-class Crc64Nvme(Digest):
+class Crc64Nvme(Crc):
     """CRC64NVME: the checksum that goes with every copy."""
 
     __slots__ = ()
@@ -53,7 +53,7 @@ class Crc64Nvme(Digest):
         return checksums.crc64nvme(piece, self._value)  # type: ignore[arg-type]  # awscrt takes any buffer
 
 
-class Crc32c(Digest):
+class Crc32c(Crc):
     """CRC32C (Castagnoli): what some origins give, `x-goog-hash` for one."""
 
     __slots__ = ()
