@@ -158,7 +158,13 @@ async def _serving_in_asyncio(mirror: Any) -> AsyncGenerator[tuple[str, int], No
 @asynccontextmanager
 async def _serving_in_trio(mirror: Any) -> AsyncGenerator[tuple[str, int], None]:
     async with open_background() as connections:
-        yield await cloud_mirror_trio.server.Server(mirror, connections).listen("127.0.0.1", 0)
+        server = cloud_mirror_trio.server.Server(mirror, connections)
+        try:
+            yield await server.listen("127.0.0.1", 0)
+        finally:
+            server.stop_accepting()
+            with anyio.move_on_after(5.0):
+                await server.finish()
 
 
 def _beside(backend: str, serve: Callable[[Any], Any]) -> Serve:

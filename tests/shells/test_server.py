@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import repeat
 
 import pytest
@@ -27,6 +29,9 @@ from tests.shells.serving import (
 HEAD_S = 0.5
 POLICY = ServerPolicy(head_timeout_s=HEAD_S, keep_alive_s=PATIENCE_S)
 PING = request("/v1/ping")
+HARNESS_S = 5.0
+"""How long the end of a server may take, in these tests; then it closes all connections."""
+
 ESTABLISHED = 1  # the state in `struct tcp_info`
 PONG = b'{"alive":true}\n'
 
@@ -39,6 +44,15 @@ def serve(request: pytest.FixtureRequest) -> Serve:
 
 def connect(address: tuple[str, int]) -> socket.socket:
     return socket.create_connection(address, PATIENCE_S)
+
+
+def refuses(address: tuple[str, int]) -> bool:
+    """Whether nobody can connect any more."""
+    try:
+        connect(address).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def read_answer(sock: socket.socket, answer: bytes = PONG) -> None:
@@ -218,6 +232,55 @@ def test_beyond_the_cap_a_connection_waits_for_its_turn(serve: Serve) -> None:
             second.sendall(LAST)
             assert read_all(second).endswith(PONG)
         assert exchange(address, LAST).endswith(PONG)
+
+
+def test_who_waits_in_the_systems_queue_when_the_server_ends_is_answered(serve: Serve) -> None:
+    mirror = FakeMirror(ServerPolicy(max_connections=1))
+    with ExitStack() as stack:
+        with serve(mirror) as address:
+            taken, *waiting = (stack.enter_context(connect(address)) for _ in range(10))
+            taken.sendall(PING)
+            read_answer(taken)
+            for sock in waiting:
+                sock.sendall(PING)
+            mirror.draining = True
+        for sock in waiting:
+            said = read_all(sock)
+            assert said.endswith(PONG)
+            assert b"Connection: close" in said
+        assert read_all(taken) == b""
+        with pytest.raises(ConnectionRefusedError):
+            connect(address)
+
+
+def test_who_has_only_just_connected_when_the_server_ends_may_still_ask(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_mirror.wire.http_server.FIRST_REQUEST_S", PATIENCE_S)
+    monkeypatch.setattr("cloud_mirror_asyncio.server.FIRST_REQUEST_S", PATIENCE_S)
+    mirror = FakeMirror(POLICY)
+    with ExitStack() as ending, ThreadPoolExecutor(1) as other:
+        address = ending.enter_context(serve(mirror))
+        with connect(address) as new:
+            mirror.draining = True
+            ended = other.submit(ending.close)
+            until(lambda: refuses(address))
+            new.sendall(PING)
+            assert read_all(new).endswith(PONG)
+        ended.result(PATIENCE_S)
+
+
+def test_who_has_only_just_connected_and_asks_nothing_holds_the_end_up_for_a_moment_only(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_mirror.wire.http_server.FIRST_REQUEST_S", 0.2)
+    monkeypatch.setattr("cloud_mirror_asyncio.server.FIRST_REQUEST_S", 0.2)
+    with ExitStack() as clients:
+        with serve(FakeMirror(POLICY)) as address:
+            silent = clients.enter_context(connect(address))
+            began_s = time.monotonic()
+        assert time.monotonic() - began_s < HARNESS_S
+        assert read_all(silent) == b""
 
 
 def test_a_head_of_many_headers_is_as_much_too_large_as_one_of_long_ones(serve: Serve) -> None:

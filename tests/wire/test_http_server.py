@@ -21,7 +21,7 @@ from cloud_mirror.wire.http_server import (
     RequestRefused,
     ServerConnection,
 )
-from cloud_mirror.wire.limits import LINGER_S, SEND_S
+from cloud_mirror.wire.limits import FIRST_REQUEST_S, LINGER_S, SEND_S
 
 POLICY = ServerPolicy(head_timeout_s=10.0, keep_alive_s=75.0)
 WALL_S = 1_700_000_000.0
@@ -151,13 +151,13 @@ def test_a_client_that_ends_its_side_has_left(asked: bool) -> None:
 
 def test_a_head_has_its_time_from_its_first_byte_however_it_trickles() -> None:
     got = connection()
-    assert (got.next_event(74.9), got.deadline_s, got.idle) == (NeedData(), 75.0, True)
+    assert (got.next_event(74.9), got.deadline_s) == (NeedData(), 75.0)
     got.receive(b"\r\n", 70.0)  # an empty line is no beginning
-    assert (got.deadline_s, got.idle) == (75.0, True)
+    assert got.deadline_s == 75.0
     for moment, byte in enumerate(GET[:9]):
         got.receive(bytes([byte]), 70.0 + moment)
         assert got.next_event(70.0 + moment) == NeedData()
-        assert (got.deadline_s, got.idle) == (80.0, False)
+        assert got.deadline_s == 80.0
     assert got.next_event(80.0) == Close()
 
 
@@ -177,7 +177,33 @@ def test_a_request_that_is_being_answered_has_no_time_of_the_connections() -> No
     respond(got, now_s=1e6)
     assert due(got) == 1e6 + SEND_S
     assert got.next_event(1e6 + 1) == NeedData()
-    assert (got.deadline_s, got.idle) == (1e6 + 76, True)
+    assert got.deadline_s == 1e6 + 76
+
+
+def test_where_the_process_ends_a_new_connection_has_a_little_time_for_its_first_request() -> None:
+    got = connection()
+    got.finish()
+    assert (got.next_event(0.9), got.deadline_s) == (NeedData(), FIRST_REQUEST_S)
+    got.receive(GET, 0.9)
+    assert got.next_event(1.0) == HEAD_OF_GET
+    assert b"\r\nConnection: close\r\n" in respond(got)
+    silent = connection()
+    silent.finish()
+    assert silent.next_event(FIRST_REQUEST_S) == Close()
+
+
+def test_where_the_process_ends_a_connection_ends_that_has_had_its_answer() -> None:
+    got = connection(GET)
+    got.next_event(0.0)
+    respond(got)
+    got.finish()  # while the answer is sent, which promised that the connection goes on
+    assert got.next_event(0.0) == Close()
+
+
+def test_where_the_process_ends_a_head_that_has_begun_has_its_time() -> None:
+    got = connection(GET[:9])
+    got.finish()
+    assert (got.next_event(9.9), got.deadline_s) == (NeedData(), 10.0)
 
 
 def test_an_answer_that_is_not_taken_ends_the_connection() -> None:

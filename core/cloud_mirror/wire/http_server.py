@@ -32,6 +32,7 @@ Rules.
 from __future__ import annotations
 
 import enum
+import math
 import re
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -43,7 +44,7 @@ import h11
 from cloud_mirror.http_api import Answer, Headers
 from cloud_mirror.policy import ServerPolicy
 from cloud_mirror.wire.desk import BODY_BYTES, HEAD_BYTES, MALFORMED, SERVER
-from cloud_mirror.wire.limits import LINGER_S, SEND_S
+from cloud_mirror.wire.limits import FIRST_REQUEST_S, LINGER_S, SEND_S
 
 PIPELINED_BYTES: Final = 64 * 1024
 
@@ -102,6 +103,8 @@ class ServerConnection:
         self._head_bytes = head_bytes
         self._phase = _Phase.READING
         self._deadline_s: float | None = now_s + policy.keep_alive_s
+        self._finishing = False
+        self._asks_by_s = now_s + FIRST_REQUEST_S  # the first request, where the process ends
         self._kept = b""  # what came before it could be read
         self._left = False  # the client
         self._ends = False  # the connection, with the answer to this request
@@ -110,6 +113,8 @@ class ServerConnection:
     @property
     def deadline_s(self) -> float | None:
         """When `next_event` is to be asked again even though nothing came; None: not before there is an answer."""
+        if self._finishing and self.idle and self._deadline_s is not None:
+            return min(self._deadline_s, self._asks_by_s)
         return self._deadline_s
 
     @property
@@ -121,6 +126,13 @@ class ServerConnection:
     def idle(self) -> bool:
         """Whether the client owes no request and is owed no answer, so that closing now takes nothing from it."""
         return self._phase is _Phase.READING and self._taken == 0
+
+    def finish(self) -> None:
+        """The process ends: so does this connection, once nothing is under way on it.
+
+        A client that has only just connected is about to ask: its first request is waited for, `FIRST_REQUEST_S` long.
+        """
+        self._finishing = True
 
     def receive(self, data: bytes, now_s: float) -> None:
         """Bytes came from the client; b"" where it ended its side."""
@@ -137,20 +149,20 @@ class ServerConnection:
             return self._close()
         if self._phase is _Phase.READING and not isinstance(event := self._read(), NeedData):
             return event  # however late this process got round to it
-        if self._deadline_s is not None and now_s >= self._deadline_s:
+        if self.deadline_s is not None and now_s >= self.deadline_s:
             return self._close()
         if self._phase is _Phase.ANSWERED and self._ends:
             self._phase, self._deadline_s, self._kept = _Phase.ENDING, now_s + LINGER_S, b""
             return EndOutput()
         if self._phase is _Phase.ANSWERED:
             self._next_request(now_s)
-            return self._read()
+            return self.next_event(now_s)
         return NeedData()
 
     def respond(self, answer: Answer, now_s: float, wall_s: float, last: bool = False) -> bytes:
         """The bytes of the answer to the request that came; `last` ends the connection with it."""
         assert self._phase is _Phase.ASKED, "an answer needs a request"
-        self._ends = self._ends or last
+        self._ends = self._ends or last or self._finishing
         self._phase, self._deadline_s = _Phase.ANSWERED, now_s + SEND_S
         return _response(answer, self._version, self._method == "HEAD", self._ends, wall_s)
 
@@ -219,6 +231,7 @@ class ServerConnection:
     def _take(self, request: h11.Request) -> None:
         headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers)
         self._method, self._version = request.method.decode("ascii"), request.http_version
+        self._asks_by_s = -math.inf  # whatever follows is not the first
         self._head = RequestHead(self._method, request.target.decode("ascii"), headers)
         words = {word.strip().lower() for name, value in headers if name == "connection" for word in value.split(",")}
         self._ends = "close" in words or (self._version == b"1.0" and "keep-alive" not in words)

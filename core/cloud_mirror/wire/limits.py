@@ -13,6 +13,9 @@ LINGER_S: Final = 2.0
 LAST_ANSWERS_S: Final = 2.0
 """How long the last answers may take on their way, once a process has drained."""
 
+FIRST_REQUEST_S: Final = 1.0
+"""How long the first request of a new connection is waited for where the process ends."""
+
 LAST_POLL_S: Final = 2.0
 """How long a poll under way is still listened to after jobs were given back: it may be the one that gets them."""
 

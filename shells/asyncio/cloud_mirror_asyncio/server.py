@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, cast
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 
 from cloud_mirror.http_api import Answer, PurgeRoute, RedirectRoute
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.desk import BODY_BYTES, BROKEN, HEAD_BYTES, MALFORMED, SERVER, head_bytes
-from cloud_mirror.wire.limits import ACCEPT_AGAIN_S, LINGER_S, SEND_S
+from cloud_mirror.wire.limits import ACCEPT_AGAIN_S, FIRST_REQUEST_S, LINGER_S, SEND_S
+from cloud_mirror.wire.listener import NOBODY_NEW
 from cloud_mirror_asyncio.mirror import Mirror
 
 BACKLOG: Final = 1_024
 """How many connections may wait to be taken: a burst beyond it would be held up by whole seconds, unseen from here."""
+
+LOOK_S: Final = 0.02
+"""How long after a connection's end, at most, the end of the server goes on."""
 
 log = logging.getLogger("cloud_mirror.server")
 
@@ -59,16 +64,26 @@ class Server(web.Server):
         return address
 
     def stop_accepting(self) -> None:
-        """Whoever knocks from now on is turned away by the system. Open connections go on."""
+        """Take those that still wait, however many there are; whoever knocks from now on is turned away by the system.
+
+        Open connections go on.
+        """
         self._accept_no_more()
         for listener in self._listeners:
-            listener.close()
+            with listener, suppress(OSError):  # there are no more, or no files for them
+                with suppress(OSError):  # not everywhere
+                    listener.setsockopt(*NOBODY_NEW)
+                while True:
+                    self._begin(listener.accept()[0])
         self._listeners = []
 
     async def close(self, within_s: float) -> None:
-        """Close all connections: at once where nothing is under way, else once it is done or the time is up."""
+        """Close all connections: each once nothing is under way on it, all when the time is up."""
         self.stop_accepting()
         await asyncio.gather(*self._taking, asyncio.sleep(0))  # what has come is read before the idle are closed
+        ends_s = asyncio.get_running_loop().time() + within_s
+        while self._somebody_is_about_to_ask() and asyncio.get_running_loop().time() < ends_s:  # noqa: ASYNC110  # each may
+            await asyncio.sleep(LOOK_S)
         self.pre_shutdown()
         await self.shutdown(within_s)
 
@@ -77,21 +92,26 @@ class Server(web.Server):
         super().connection_lost(handler, exc)
         self._leave()
 
+    def _somebody_is_about_to_ask(self) -> bool:
+        return any(cast(_Protocol, each).about_to_ask for each in self.connections)
+
     def _accept(self, listener: socket.socket) -> None:
         """Take the connections that wait, while there is room; beyond it they go on waiting in the system's queue."""
         try:
             while self._open < self._policy.max_connections:
-                sock, _ = listener.accept()
-                self._open += 1
-                task = asyncio.create_task(self._take(sock))
-                self._taking.add(task)
-                task.add_done_callback(self._taking.discard)
+                self._begin(listener.accept()[0])
         except BlockingIOError:
             return  # there are no more
         except OSError:
             log.exception("no connection can be taken just now")  # out of files, most likely
             asyncio.get_running_loop().call_later(ACCEPT_AGAIN_S, self._accept_again)
         self._accept_no_more()
+
+    def _begin(self, sock: socket.socket) -> None:
+        self._open += 1
+        task = asyncio.create_task(self._take(sock))
+        self._taking.add(task)
+        task.add_done_callback(self._taking.discard)
 
     async def _take(self, sock: socket.socket) -> None:
         try:
@@ -131,10 +151,17 @@ class _Protocol(web.RequestHandler):
         super().__init__(manager, **settings)
         self._head_timeout_s = head_timeout_s
         self._head_since_s: float | None = None
+        self._asks_by_s = self._loop.time() + FIRST_REQUEST_S  # the first request, where the process ends
         self._answered_s = 0.0
         self._last_bytes = b""
         self._body: StreamReader = EMPTY_PAYLOAD
         self._head_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def about_to_ask(self) -> bool:
+        """Whether a request is on its way: a part of its head has come, or the client has only just connected."""
+        new = self._request_count == 0 and self._loop.time() < self._asks_by_s
+        return new or self._head_since_s is not None
 
     def data_received(self, data: bytes) -> None:
         """Bytes came from the client, or (none) the parser may go on."""

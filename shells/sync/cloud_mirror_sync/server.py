@@ -8,6 +8,7 @@ what the others have to say reaches it as a function to call.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import selectors
 import socket
@@ -21,6 +22,7 @@ from typing import Final
 from cloud_mirror.http_api import Answer, PurgeRoute, RedirectRoute
 from cloud_mirror.wire.desk import BROKEN, head_bytes
 from cloud_mirror.wire.http_server import Close, EndOutput, NeedData, RequestHead, RequestRefused, ServerConnection
+from cloud_mirror.wire.listener import NOBODY_NEW
 from cloud_mirror_sync.mirror import Mirror
 from cloud_mirror_sync.stop import Stop, StoppedError
 
@@ -96,10 +98,13 @@ class Server:
         self._call(self._stop_listening)
 
     def close(self, within_s: float) -> None:
-        """Close all connections: at once where nothing is under way, else once it is done or the time is up."""
+        """Close all connections: each once nothing is under way on it, all when the time is up."""
 
         def end() -> None:
             self._stop_listening()
+            for client in tuple(self._clients):
+                client.connection.finish()
+                self._advance(client)
             self._ends_at_s = time.monotonic() + within_s
 
         self._call(end)
@@ -132,7 +137,7 @@ class Server:
         finally:
             for client in tuple(self._clients):
                 self._close(client)
-            self._stop_listening()
+            self._listener.close()
             self._selector.close()
             self._wake_reader.close()
 
@@ -150,8 +155,6 @@ class Server:
                 self._receive(client)  # what came while this process was busy
             if client in self._clients and client.late:
                 self._advance(client)
-            elif self._ends_at_s is not None and client.connection.idle:
-                self._close(client)
         if self._listening and not self._accepting and len(self._clients) < self._policy.max_connections:
             self._selector.register(self._listener, selectors.EVENT_READ)
             self._accepting = True
@@ -162,15 +165,21 @@ class Server:
         self._accepting = False
 
     def _stop_listening(self) -> None:
+        """Take those that still wait, however many there are, and then nobody."""
+        if not self._listening:
+            return
         self._stop_accepting()
         self._listening = False
+        with suppress(OSError):  # not everywhere
+            self._listener.setsockopt(*NOBODY_NEW)
+        self._accept(math.inf)
         self._listener.close()
 
     def _on_ready(self, client: Client | None, source: object, ready: int) -> None:
         if source is self._wake_reader:
             self._wake_reader.recv(READ_BYTES)
         elif client is None:
-            self._accept()
+            self._accept(self._policy.max_connections)
         else:
             if ready & selectors.EVENT_WRITE:
                 client.send()
@@ -179,9 +188,9 @@ class Server:
             if ready & selectors.EVENT_READ and client in self._clients:
                 self._receive(client)
 
-    def _accept(self) -> None:
+    def _accept(self, room: float) -> None:
         """Take all connections that wait: of those that overflow the system's queue, it resets some."""
-        while len(self._clients) < self._policy.max_connections:
+        while len(self._clients) < room:
             try:
                 sock, _ = self._listener.accept()
             except BlockingIOError:

@@ -6,6 +6,7 @@ import logging
 import math
 import socket
 import time
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -14,6 +15,7 @@ from cloud_mirror.http_api import Answer, PurgeRoute, RedirectRoute
 from cloud_mirror.wire.desk import BROKEN, head_bytes
 from cloud_mirror.wire.http_server import Close, EndOutput, NeedData, RequestHead, RequestRefused, ServerConnection
 from cloud_mirror.wire.limits import ACCEPT_AGAIN_S
+from cloud_mirror.wire.listener import NOBODY_NEW
 from cloud_mirror_trio.mirror import Mirror
 from cloud_mirror_trio.nursery import Tally
 
@@ -29,6 +31,7 @@ class Server:
         self._nursery = nursery
         self._room = trio.Semaphore(mirror.policy.server.max_connections)
         self._accepting = trio.CancelScope()
+        self._listeners: list[socket.socket] = []
         self._reading: dict[ServerConnection, trio.CancelScope] = {}
         self._connections = Tally()
         self._finishing = False
@@ -37,14 +40,22 @@ class Server:
         """Accept connections; host and port as they were bound (the port asked for may be 0). Raises `OSError`."""
         listeners = await trio.open_tcp_listeners(port, host=host)
         bound: tuple[str, int] = listeners[0].socket.getsockname()[:2]
-        self._nursery.start_soon(self._accept, listeners)
+        for each in listeners:
+            listener = socket.socket(fileno=each.socket.detach())
+            listener.setblocking(False)
+            self._listeners.append(listener)
+        self._nursery.start_soon(self._accept)
         return bound
 
-    async def _accept(self, listeners: list[trio.SocketListener]) -> None:
-        with self._accepting:
-            async with trio.open_nursery() as nursery:
-                for listener in listeners:
-                    nursery.start_soon(self._accept_from, socket.socket(fileno=listener.socket.detach()))
+    async def _accept(self) -> None:
+        try:
+            with self._accepting:
+                async with trio.open_nursery() as nursery:
+                    for listener in self._listeners:
+                        nursery.start_soon(self._accept_from, listener)
+        finally:
+            while self._listeners:
+                self._listeners.pop().close()
 
     async def _accept_from(self, listener: socket.socket) -> None:
         """Take all connections that wait while there is room; beyond it they go on waiting in the system's queue.
@@ -52,41 +63,53 @@ class Server:
         Trio's own listeners give one in each turn of the loop. In a busy process the queue would overflow, and of
         those that do not fit the system resets some: they believe that they are connected.
         """
-        with listener:
-            listener.setblocking(False)
-            while True:
-                try:
-                    self._room.acquire_nowait()
-                except trio.WouldBlock:
-                    await self._room.acquire()
-                try:
-                    taken, _ = listener.accept()
-                except OSError as error:
-                    self._room.release()
-                    if isinstance(error, BlockingIOError):
-                        await trio.lowlevel.wait_readable(listener)
-                    else:
-                        log.exception("no connection can be taken just now")  # out of files, most likely
-                        await trio.sleep(ACCEPT_AGAIN_S)
+        while True:
+            try:
+                self._room.acquire_nowait()
+            except trio.WouldBlock:
+                await self._room.acquire()
+            try:
+                taken, _ = listener.accept()
+            except OSError as error:
+                self._room.release()
+                if isinstance(error, BlockingIOError):
+                    await trio.lowlevel.wait_readable(listener)
                 else:
-                    self._nursery.start_soon(self._serve, trio.SocketStream(trio.socket.from_stdlib_socket(taken)))
+                    log.exception("no connection can be taken just now")  # out of files, most likely
+                    await trio.sleep(ACCEPT_AGAIN_S)
+            else:
+                self._take(taken, self._room)
+
+    def _take(self, taken: socket.socket, room: trio.Semaphore) -> None:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(taken))
+        self._connections.start(self._nursery, self._serve, stream, room)
 
     def stop_accepting(self) -> None:
-        """Whoever knocks from now on is turned away by the system. Open connections go on."""
+        """Take those that still wait, however many there are; whoever knocks from now on is turned away by the system.
+
+        Open connections go on.
+        """
         self._accepting.cancel()
+        for listener in self._listeners:
+            with listener, suppress(OSError):  # there are no more, or no files for them
+                with suppress(OSError):  # not everywhere
+                    listener.setsockopt(*NOBODY_NEW)
+                while True:
+                    self._take(listener.accept()[0], trio.Semaphore(0))
+        self._listeners = []
 
     async def finish(self) -> None:
         """Close the connections that owe and are owed nothing; let the others end with their next answer."""
         self._finishing = True
         for connection, scope in self._reading.items():
-            if connection.idle:
-                scope.cancel()
+            connection.finish()
+            scope.cancel()
         await self._connections.settle()
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
+    async def _serve(self, stream: trio.SocketStream, room: trio.Semaphore) -> None:
         """One connection, from its first byte to its last."""
         try:
-            with self._connections, stream.socket:
+            with stream.socket:
                 policy = self._mirror.policy
                 connection = ServerConnection(policy.server, trio.current_time(), head_bytes(policy.source))
                 await self._converse(stream, connection)
@@ -95,10 +118,12 @@ class Server:
         except Exception:
             log.exception("a connection broke off")
         finally:
-            self._room.release()
+            room.release()
 
     async def _converse(self, stream: trio.SocketStream, connection: ServerConnection) -> None:
-        while not (self._finishing and connection.idle):
+        while True:
+            if self._finishing:
+                connection.finish()
             match connection.next_event(trio.current_time()):
                 case NeedData():
                     await self._read(stream, connection)
@@ -125,9 +150,7 @@ class Server:
             connection.receive(await stream.receive_some(READ_BYTES), trio.current_time())
 
     async def _send(self, stream: trio.SocketStream, connection: ServerConnection, answer: Answer) -> None:
-        data = connection.respond(
-            answer, trio.current_time(), time.time(), last=self._finishing or self._mirror.draining
-        )
+        data = connection.respond(answer, trio.current_time(), time.time(), last=self._mirror.draining)
         with trio.move_on_at(_or_never(connection.deadline_s)):
             await stream.send_all(data)
 

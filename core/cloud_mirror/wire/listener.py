@@ -1,0 +1,37 @@
+"""How a listening socket ends without a loss: what Linux does not offer by a call of its own, it does by a filter."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from typing import Final
+
+SOL_SOCKET: Final = 1
+SO_ATTACH_FILTER: Final = 26
+TCP_FLAGS: Final = 13
+"""The place of the flags in a TCP header, in bytes."""
+
+SYN: Final = 0x02
+
+_PROGRAM: Final = ctypes.create_string_buffer(
+    b"".join(
+        struct.pack("=HBBI", *instruction)  # struct sock_filter: code, jump if true, jump if false, operand
+        for instruction in (
+            (0x30, 0, 0, TCP_FLAGS),  # load that byte
+            (0x45, 0, 1, SYN),  # is the bit set? if not, pass over one
+            (0x06, 0, 0, 0),  # return 0: the packet is dropped
+            (0x06, 0, 0, 0xFFFF_FFFF),  # return all of it
+        )
+    ),
+    4 * 8,
+)
+
+NOBODY_NEW: Final = (SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", 4, ctypes.addressof(_PROGRAM)))
+"""A socket option (level, name, value) by which a listener lets nobody knock any more, but keeps who is in its queue.
+
+A listener that is closed resets the connections in its queue, though these clients believe that they are connected,
+and have sent their requests. There is no call to close the door first. With this filter (socket(7)) the system
+drops each SYN unseen: so the queue can be emptied before the socket is closed, and a client that knocks in between
+tries again after a second, and is refused like any later one. Systems other than Linux do not know it, and raise
+`OSError`: there, who knocks between the last look at the queue and the close may be reset.
+"""
