@@ -86,9 +86,15 @@ def part_of(body: int, first: int, last: int, length: int, etag: str = ETAG, sta
 
 def end_part(cargo: Cargo, part: Part, *, streamed: bool = True) -> None:
     """It is at its end, and the digests take what they can."""
+    check(part)
     cargo.end_part(part, streamed=streamed)
     while digest_one(cargo):
         pass
+
+
+def check(part: Part) -> None:
+    """Its checksum takes what it holds."""
+    DigestBytes((part.crc,), part.held).carry_out()
 
 
 def digest_one(cargo: Cargo) -> bool:

@@ -17,7 +17,7 @@ from cloud_mirror.reason import Reason
 from cloud_mirror.wire.cargo import Cargo, Part
 from cloud_mirror.wire.checksums import combine_parts, crc32c, crc64nvme
 from cloud_mirror.wire.storage import BucketObject, PartReceipt
-from tests.wire.carrying import digest_one, end_part
+from tests.wire.carrying import check, digest_one, end_part
 
 URL = "https://a.example/some/file.bin"
 BODY = b"the body"
@@ -194,6 +194,7 @@ def test_the_digests_take_the_parts_in_their_order_whenever_they_come(body: byte
             part.feed(left[number][:size])
             left[number] = left[number][size:]
             if not left[number]:
+                check(part)
                 cargo.end_part(part, streamed=False)
                 sealed.add(number)
         elif unstored:

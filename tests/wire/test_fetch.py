@@ -14,7 +14,6 @@ from cloud_mirror.wire.calls import (
     Backoff,
     BodyOpened,
     CloseBody,
-    DigestBytes,
     Done,
     EnterHost,
     FailureKind,
@@ -427,44 +426,6 @@ def test_memory_is_waited_for_and_given_back_once() -> None:
     assert origin.memory[2:] == [ReleaseMemory("receipt", 2)]
     drive_one(origin, cargo, UploadPart("e1", "u1", 1))
     assert origin.memory[3:] == [ReleaseMemory("receipt", 5)]
-
-
-def test_what_is_stored_before_its_turn_is_given_back_with_it() -> None:
-    origin = Origin(
-        opened(LENGTH, *RANGED),
-        part_of(3, 8, 11, LENGTH),
-        STORED,
-        part_of(2, 4, 7, LENGTH),
-        STORED,
-        pieces=[b"abcd"],
-        bodies={3: [b"ijkl"], 2: [b"efgh"]},
-    )
-    cargo = begun(origin)
-    cargo.lease = None
-    for number in (1, 2, 3):
-        drive_one(origin, cargo, ReservePart(number, 4))
-    for number in (3, 2):
-        drive_one(origin, cargo, FetchPart(number, 4, 4 * number - 4))
-        drive_one(origin, cargo, UploadPart("e1", "u1", number))
-    assert origin.held_bytes == 12
-    assert isinstance(drive_one(origin, cargo, FetchPart(1, 4, 0)), PartFetched)
-    assert origin.memory[3:] == [ReleaseMemory("receipt", 8)]
-
-
-def test_whoever_is_at_the_digests_when_all_has_come_digests_the_rest_and_tells_the_end() -> None:
-    origin = Origin(opened(LENGTH, *RANGED), pieces=[b"abcd", b"efghijkl"])
-    cargo = begun(origin)
-    first = perform(SERVICES, cargo, FetchPart(1, 4, 0))
-    call = next(first)
-    while not isinstance(call, DigestBytes):
-        call = first.send(origin.perform(call))
-    assert drive_one(origin, cargo, FetchPart(2, 8, 4)) == PartFetched(2, 8, LENGTH, ended=False, sha256="")
-    call = first.send(call.carry_out())
-    assert isinstance(call, DigestBytes)
-    assert call.data == b"efghijkl"
-    with pytest.raises(StopIteration) as end:
-        first.send(call.carry_out())
-    assert end.value.value == PartFetched(1, 4, LENGTH, ended=True, sha256=sha256(BODY))
 
 
 def test_beginning_anew_gives_all_memory_back_also_what_is_granted_after_it() -> None:

@@ -1,6 +1,6 @@
 """One copy's bytes on their way through a worker, and what is known of them.
 
-The body is read into parts; each part has a checksum of its own, which takes each piece as it comes. The digests of the
+The body is read into parts; each part has a checksum of its own, which takes it once it is read. The digests of the
 whole take part after part. A part's bytes are forgotten once the store and the digests have them; its size and checksum
 stay.
 """
@@ -66,12 +66,17 @@ class Part:
         self.rest = b""
         self.data: bytes | memoryview = b""
         self.sealed = False
-        self._crc = Crc64Nvme()
+        self.crc = Crc64Nvme()  # it is to take `held` before the part ends
 
     @property
     def crc64nvme(self) -> str:
         """The part's CRC64NVME, in base64."""
-        return self._crc.base64
+        return self.crc.base64
+
+    @property
+    def held(self) -> memoryview:
+        """What it holds by now."""
+        return memoryview(self._held)[: self.size].toreadonly()
 
     @property
     def full(self) -> bool:
@@ -86,13 +91,12 @@ class Part:
             piece = piece[:room]
         self._held[self.size : self.size + len(piece)] = piece
         self.size += len(piece)
-        self._crc.update(piece)
         return self.full
 
     def seal(self) -> bytes:
         """Nothing more comes: its bytes become `data`, without a second copy of them. What it had no room for."""
         self.sealed = True
-        self.data = memoryview(self._held)[: self.size].toreadonly()
+        self.data = self.held
         rest, self.rest = self.rest, b""
         return rest
 
@@ -136,7 +140,7 @@ class Cargo:
     def _begin(self, stream: int | None, headers: Headers, length: int | None, etag: str) -> None:
         self.bodies: set[int] = set() if stream is None else {stream}
         self.stream = stream
-        self.streaming = False  # whether it is being read
+        self.streaming = False  # whether a part is being read out of it
         self.next_streamed = 1  # the part that it gives next
         self.closing = False
         self.noted = False  # whether other workers were told of the upload
@@ -208,7 +212,7 @@ class Cargo:
         """The part is full, or the body that it came out of is at its end."""
         rest = part.seal()
         if streamed:
-            self.next_streamed, self._rest = part.number + 1, rest
+            self.next_streamed, self._rest, self.streaming = part.number + 1, rest, False
         self.total_bytes += part.size
         if part.size == 0 and part.number > 1:
             self.forget_part(part.number)

@@ -15,6 +15,7 @@ from cloud_mirror.budget import (
     State,
     step,
 )
+from cloud_mirror.wire.buffers import SPARE
 from cloud_mirror.wire.calls import ReleaseMemory, ReserveMemory
 
 
@@ -61,5 +62,6 @@ class Memory:
     def _tell(self, event: BudgetEvent) -> None:
         with self._lock:
             self.state, granted = step(self.state, event)
+            SPARE.room_bytes = self.state.budget_bytes - self.state.held_bytes
             for ticket in granted:
                 self._wakes.pop(ticket)()

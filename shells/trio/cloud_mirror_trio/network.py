@@ -19,7 +19,7 @@ from cloud_mirror.wire.limits import LOOK_UPS
 HEAD_START_S: Final = 0.25
 """How long an address is tried before the next one is tried beside it (RFC 8305, 5)."""
 
-PIECE_BYTES: Final = 256 * 1024
+PIECE_BYTES: Final = 512 * 1024
 """How much is read from a socket at once."""
 
 
@@ -72,11 +72,24 @@ class Network(httpcore2.TrioBackend):
 
 
 class _Stream(TrioStream):
-    """A stream that reads in large pieces, and that is closed, too, when its TLS handshake is cancelled."""
+    """A stream that reads in large pieces, and that is closed, too, when its TLS handshake is cancelled.
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # the base class's
+    What it is asked for has its time already: a limit of its own for each piece would cost as much as to copy that.
+    """
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109, ARG002  # the base class's
         """What has come; more than `max_bytes`, where there is more: what reads it takes any size, each at a cost."""
-        return await super().read(max(max_bytes, PIECE_BYTES), timeout)
+        try:
+            return bytes(await self._stream.receive_some(max(max_bytes, PIECE_BYTES)))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise httpcore2.ReadError(str(error)) from error
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109, ARG002  # as above
+        """Send all of it."""
+        try:
+            await self._stream.send_all(buffer)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise httpcore2.WriteError(str(error)) from error
 
     async def start_tls(
         self,

@@ -100,6 +100,8 @@ def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Proce
     part = cargo.begin_part(number, action.at_most_bytes, to_its_end=to_its_end)
     if by_itself:
         yield from close_overtaken(cargo)
+    else:
+        cargo.streaming = True
     had, ended = part.size, False
     if not part.full:
         if by_itself:
@@ -107,8 +109,10 @@ def fetch_part(services: PoolServices, cargo: Cargo, action: FetchPart) -> Proce
         else:
             outcome = yield from _read_stream(services, cargo, part)
         if isinstance(outcome, FetchFailed):
+            cargo.streaming = cargo.streaming and by_itself
             return replace(outcome, number=number, advanced=part.size > had)
         ended = outcome.ended and not by_itself
+    yield DigestBytes((part.crc,), part.held)
     cargo.end_part(part, streamed=not by_itself)
     yield from _digest(cargo)
     ended = (ended or cargo.whole) and cargo.digested
@@ -156,10 +160,8 @@ def close_overtaken(cargo: Cargo) -> Procedure[None]:
 
 def _read_stream(services: PoolServices, cargo: Cargo, part: Part) -> Procedure[BodyRead | FetchFailed]:
     """The part's turn in the stream, which is closed where it ends."""
-    cargo.streaming = True
     source = services.policy.source
     reply = yield from host.read_paced(source, cargo.open_stream, part, source.read_timeout_s)
-    cargo.streaming = False
     if isinstance(reply, TransportFailure):
         yield from _close_stream(cargo)
         return _broke_off(cargo, reply)
