@@ -15,7 +15,8 @@ from cloud_mirror.simulator.chance import Chance
 from cloud_mirror.simulator.faults import Fault, Swarm, draw_swarm
 from cloud_mirror.simulator.fleet import Process
 from cloud_mirror.simulator.settings import draw_settings
-from cloud_mirror.simulator.simulation import LAST_WORDS, Result, last_words, run
+from cloud_mirror.simulator.simulation import LAST_WORDS, Result, Simulation, last_words, run
+from tests.simulator.bite import storm
 
 SEEDS = 500
 NEVER_TAKEN = {
@@ -101,6 +102,12 @@ def test_what_breaks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [violation.invariant for violation in result.violations] == ["nothing-breaks"]
     assert "made up" in result.violations[0].what
     assert last_words(result)
+
+
+def test_a_copy_that_begins_anew_is_not_needless_where_a_renewal_has_come_to_its_end_meanwhile() -> None:
+    seed = 297
+    settings = storm(seed, ("ORIGIN_CHANGED", "ORIGIN_LENGTH", "ORIGIN_GARBLED"))
+    assert Simulation(seed, settings).run().violations == ()
 
 
 def test_some_runs_are_without_a_fault() -> None:

@@ -61,7 +61,20 @@ class Carrier(Protocol):
 class Task:
     """A driver on its way in a process. `changed` is called whenever it got on."""
 
-    __slots__ = ("began_s", "calls", "changed", "driver", "host", "names", "pool", "role", "sent", "sent_s", "url")
+    __slots__ = (
+        "began_s",
+        "calls",
+        "changed",
+        "copies",
+        "driver",
+        "host",
+        "names",
+        "pool",
+        "role",
+        "sent",
+        "sent_s",
+        "url",
+    )
 
     def __init__(  # a task is what these say, and nothing more
         self, host: Host, driver: Driver, role: Role, pool: str, url: str, changed: Callable[[], None]
@@ -76,6 +89,7 @@ class Task:
         self.sent_s = self.began_s  # for a copy: when its job was put in the queue first, as far as is known
         self.names: tuple[str, ...] = ()  # what it may hold entries by
         self.calls = 0
+        self.copies = 0  # how often it has begun to copy: it may begin anew
         self.sent: dict[int, Waiting] = {}
 
     def pump(self) -> None:

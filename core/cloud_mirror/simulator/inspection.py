@@ -107,7 +107,9 @@ class Inspection:
         rules = self._pools[pool].pool
         ran_out = self.history.ran_out(pool, url, since_s, now_s, rules.expiry_margin_s + 1.0)
         stand = self.history.stood(pool, keys.object_key(url, self.epoch_of(pool, url)), now_s, now_s)
-        needless = stand is not None and stand.expires_s - now_s > rules.refresh_margin_s + 1.0
+        good = stand is not None and stand.expires_s - now_s > rules.refresh_margin_s + 1.0
+        needless = good and not task.copies  # one that begins anew began when there was none
+        task.copies += 1
         self.report("one-copy", invariants.one_copy(len(others), faults, purges, ran_out, needless))
 
     # Redis.
