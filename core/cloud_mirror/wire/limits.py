@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from cloud_mirror.policy import MIB
+
 SEND_S: Final = 30.0
 """How long a client may take to read an answer."""
 
@@ -30,3 +32,12 @@ ACCEPT_AGAIN_S: Final = 0.25
 
 LOOK_UPS: Final = 16
 """How many origins' names are looked up at once; the others wait for their turn."""
+
+
+def piece_bytes(bodies: int) -> int:
+    """How much is read from a socket at once where so many bodies are open.
+
+    Each piece has its price, whatever its size, and large ones are worth it where there are few bodies. But there is
+    one in memory for each body, outside the budget for parts; so many bodies share 4 MiB, down to 64 KiB for each.
+    """
+    return max(MIB // 16, min(MIB // 2, 4 * MIB // max(bodies, 1)))

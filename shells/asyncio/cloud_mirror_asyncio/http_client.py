@@ -35,11 +35,8 @@ from cloud_mirror.wire.calls import (
     TransportFailure,
     is_delimited,
 )
-from cloud_mirror.wire.limits import LOOK_UPS
+from cloud_mirror.wire.limits import LOOK_UPS, piece_bytes
 from cloud_mirror_asyncio.hosts import Hosts
-
-PIECE_BYTES: Final = 512 * 1024
-"""How much of a body is read from a socket at once: each piece has its price, whatever its size."""
 
 UPLOAD_PIECE_BYTES: Final = 512 * 1024
 BUFFER_BYTES: Final = 256 * 1024
@@ -184,7 +181,6 @@ class HttpClient:
                 response = await self._send(call.request, call.route, call.connect_timeout_s)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return _failure(error)
-        _read_widely(response)
         number = next(self._numbers)
         self._bodies[number] = response
         headers = _headers(response)
@@ -196,6 +192,7 @@ class HttpClient:
         response = self._bodies.get(call.body)
         if response is None:
             return TransportFailure(FailureKind.BROKEN, "the body was closed")
+        _read_widely(response, piece_bytes(self.open_bodies))
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(call.idle_timeout_s) as limit:  # one for all pieces, put off with each
@@ -244,14 +241,14 @@ def _url(request: HttpRequest) -> URL:
     return place.with_path(request.target, encoded=True)
 
 
-def _read_widely(response: aiohttp.ClientResponse) -> None:
-    """Let the loop ask for more than its 256 KiB at once, where it can be told: not under TLS, nor by every loop.
+def _read_widely(response: aiohttp.ClientResponse, at_once_bytes: int) -> None:
+    """Say how much the loop asks for at once, where it can be told: not under TLS, nor with every loop.
 
     asyncio's own sockets call it `max_size` and say nothing of it in the documentation.
     """
     transport = response.connection.transport if response.connection is not None else None
     if transport is not None and hasattr(transport, "max_size"):
-        transport.max_size = PIECE_BYTES
+        transport.max_size = at_once_bytes
 
 
 async def _pieces(body: bytes | memoryview) -> AsyncIterator[memoryview]:

@@ -44,10 +44,10 @@ class HttpClient:
         self.hosts = Hosts(policy)
         self._numbers = itertools.count(1)
         self._bodies: dict[int, _Body] = {}
-        context = ssl.create_default_context()
+        context, count = ssl.create_default_context(), self._bodies.__len__
         self._pools = {
-            Route.SERVICE: _pool(context, Network()),
-            Route.ORIGIN: _pool(context, Network(guarded=True, allow_private=policy.allow_private_addresses)),
+            Route.SERVICE: _pool(context, Network(count)),
+            Route.ORIGIN: _pool(context, Network(count, guarded=True, allow_private=policy.allow_private_addresses)),
         }
 
     async def close(self) -> None:

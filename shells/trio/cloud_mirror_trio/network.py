@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -14,13 +14,10 @@ from httpcore2 import SOCKET_OPTION, AsyncNetworkStream
 from httpcore2._backends.trio import TrioStream  # its public backend makes these, and offers no other way to them
 
 from cloud_mirror.address import is_allowed_address
-from cloud_mirror.wire.limits import LOOK_UPS
+from cloud_mirror.wire.limits import LOOK_UPS, piece_bytes
 
 HEAD_START_S: Final = 0.25
 """How long an address is tried before the next one is tried beside it (RFC 8305, 5)."""
-
-PIECE_BYTES: Final = 512 * 1024
-"""How much is read from a socket at once."""
 
 
 class AddressRefusedError(OSError):
@@ -30,11 +27,14 @@ class AddressRefusedError(OSError):
 class Network(httpcore2.TrioBackend):
     """Trio's sockets; `guarded`, none but to allowed addresses. A host without any is refused: that is not unknown.
 
+    `open_bodies` counts them: it rules how much is read from a socket at once.
+
     A guarded network has threads of its own for its look-ups, and leaves trio's to the store, the queue and
     credentials: a name that nobody answers for does not hold them up.
     """
 
-    def __init__(self, *, guarded: bool = False, allow_private: bool = False) -> None:
+    def __init__(self, open_bodies: Callable[[], int], *, guarded: bool = False, allow_private: bool = False) -> None:
+        self.open_bodies = open_bodies
         self._guarded = guarded
         self._allow_private = allow_private
         self._room = trio.CapacityLimiter(LOOK_UPS) if guarded else None
@@ -50,7 +50,7 @@ class Network(httpcore2.TrioBackend):
         """A stream to the first address that answers."""
         try:
             with trio.fail_after(timeout if timeout is not None else float("inf")):
-                return _Stream(await _connect_any(await self._addresses(host, port), port))
+                return _Stream(self, await _connect_any(await self._addresses(host, port), port))
         except trio.TooSlowError as error:
             raise httpcore2.ConnectTimeout(f"{host}:{port} did not answer") from error
         except (OSError, UnicodeError) as error:
@@ -77,10 +77,14 @@ class _Stream(TrioStream):
     What it is asked for has its time already: a limit of its own for each piece would cost as much as to copy that.
     """
 
+    def __init__(self, network: Network, stream: trio.SocketStream) -> None:
+        super().__init__(stream)
+        self._network = network
+
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109, ARG002  # the base class's
         """What has come; more than `max_bytes`, where there is more: what reads it takes any size, each at a cost."""
         try:
-            return bytes(await self._stream.receive_some(max(max_bytes, PIECE_BYTES)))
+            return bytes(await self._stream.receive_some(max(max_bytes, piece_bytes(self._network.open_bodies()))))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise httpcore2.ReadError(str(error)) from error
 

@@ -22,6 +22,7 @@ from cloud_mirror.wire.calls import (
     TransportFailure,
 )
 from cloud_mirror.wire.cargo import Part
+from cloud_mirror.wire.limits import piece_bytes
 from cloud_mirror_asyncio import http_client as module
 from cloud_mirror_asyncio.http_client import HttpClient
 from tests.shells.awaiting import ON_ANYIO
@@ -77,7 +78,7 @@ async def test_a_body_is_read_in_larger_pieces_than_the_loop_would(monkeypatch: 
             part.seal()
             assert part.data == b"ok!"
             await client.close_body(CloseBody(opened.body))
-    assert asked[-1] == module.PIECE_BYTES
+    assert asked[-1] == piece_bytes(bodies=1)
 
 
 def test_names_that_nobody_answers_for_hold_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
