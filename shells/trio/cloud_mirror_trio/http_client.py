@@ -1,14 +1,11 @@
-"""HTTP by httpcore2: one pool for store and queue, one for origins, under the address guard."""
+"""The HTTP calls: one set of connections for store and queue, one for origins, under the address guard."""
 
 from __future__ import annotations
 
 import itertools
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
-import h11
-import httpcore2
 import trio
 
 from cloud_mirror.policy import SourcePolicy
@@ -19,7 +16,6 @@ from cloud_mirror.wire.calls import (
     Collector,
     Done,
     FailureKind,
-    Headers,
     HttpExchange,
     HttpReply,
     HttpRequest,
@@ -29,12 +25,13 @@ from cloud_mirror.wire.calls import (
     TransportFailure,
     is_delimited,
 )
+from cloud_mirror.wire.http_client import BrokeOffError, MalformedError, ReplyHead
+from cloud_mirror_trio.connections import Connection, Connections
 from cloud_mirror_trio.hosts import Hosts
-from cloud_mirror_trio.network import AddressRefusedError, Network
+from cloud_mirror_trio.network import AddressRefusedError, Network, NoConnectionError
 
-UPLOAD_PIECE_BYTES: Final = 512 * 1024
-KEPT_CONNECTIONS: Final = 100
-KEPT_S: Final = 15.0
+PIECE_BYTES: Final = 512 * 1024
+"""How much of a body is read from a socket at once: each piece has its price, whatever its size."""
 
 
 class HttpClient:
@@ -44,18 +41,19 @@ class HttpClient:
         self.hosts = Hosts(policy)
         self._numbers = itertools.count(1)
         self._bodies: dict[int, _Body] = {}
-        context, count = ssl.create_default_context(), self._bodies.__len__
-        self._pools = {
-            Route.SERVICE: _pool(context, Network(count)),
-            Route.ORIGIN: _pool(context, Network(count, guarded=True, allow_private=policy.allow_private_addresses)),
+        self._room = memoryview(bytearray(PIECE_BYTES))  # for the piece that was read last, whichever body's
+        context = ssl.create_default_context()
+        self._connections = {
+            Route.SERVICE: Connections(Network(), context),
+            Route.ORIGIN: Connections(Network(guarded=True, allow_private=policy.allow_private_addresses), context),
         }
 
     async def close(self) -> None:
         """Close every body and connection."""
         while self._bodies:
             await self._bodies.popitem()[1].close()
-        for pool in self._pools.values():
-            await pool.aclose()
+        for connections in self._connections.values():
+            connections.close()
 
     @property
     def open_bodies(self) -> int:
@@ -119,14 +117,14 @@ class HttpClient:
         return Done()
 
     async def _send(self, request: HttpRequest, route: Route, connect_timeout_s: float) -> _Body:
-        sent = httpcore2.Request(
-            request.method,
-            httpcore2.URL(scheme=request.scheme, host=request.host, port=request.port, target=request.target),
-            headers=_framed(request),
-            content=_pieces(request.body),
-            extensions={"timeout": {"connect": connect_timeout_s}},
-        )
-        return _Body(await self._pools[route].handle_async_request(sent))
+        connections = self._connections[route]
+        connection = await connections.find((request.scheme, request.host, request.port), connect_timeout_s)
+        try:
+            head = await connection.ask(request)
+        except BaseException:
+            connection.close()
+            raise
+        return _Body(head, connection, connections, self._room)
 
 
 class _Content:
@@ -144,21 +142,20 @@ class _Content:
 class _Body:
     """A reply whose body is read piece by piece, by one task at a time. `reading` is the scope of the latest read."""
 
-    def __init__(self, response: httpcore2.Response) -> None:
-        self.status = response.status
-        self.headers: Headers = tuple(
-            (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers
-        )
+    def __init__(self, head: ReplyHead, connection: Connection, connections: Connections, room: memoryview) -> None:
+        self.status = head.status
+        self.headers = head.headers
         self.reading: trio.CancelScope | None = None
-        self._response = response
-        self._pieces: AsyncGenerator[bytes] = response.aiter_stream()
+        self._connection = connection
+        self._connections = connections
+        self._room = room
         self._lock = trio.Lock()
 
     async def fill(self, collector: Collector, idle_timeout_s: float) -> bool:
         """Feed the collector until it is full (True) or the body ends (False)."""
         async with self._lock:
             with trio.fail_after(idle_timeout_s) as limit:  # one for all pieces: each would cost as much as a small one
-                async for piece in self._pieces:
+                while piece := await self._connection.next_piece(self._room):
                     if collector.feed(piece):
                         return True
                     limit.deadline = trio.current_time() + idle_timeout_s
@@ -170,77 +167,40 @@ class _Body:
             self.reading.cancel()
         with trio.CancelScope(shield=True):
             async with self._lock:
-                await self._pieces.aclose()
-                await self._response.aclose()
-
-
-def _pool(context: ssl.SSLContext, network: Network) -> httpcore2.AsyncConnectionPool:
-    return httpcore2.AsyncConnectionPool(
-        ssl_context=context,
-        max_connections=None,
-        max_keepalive_connections=KEPT_CONNECTIONS,
-        keepalive_expiry=KEPT_S,
-        network_backend=network,
-    )
-
-
-def _framed(request: HttpRequest) -> list[tuple[bytes, bytes]]:
-    """The headers as h11 takes them, with the body's length."""
-    headers = [(name.encode("latin-1"), value.strip(" \t").encode("latin-1")) for name, value in request.headers]
-    if (request.body or request.method in ("PUT", "POST")) and not any(
-        name.lower() == b"content-length" for name, _ in headers
-    ):
-        headers.append((b"Content-Length", b"%d" % len(request.body)))
-    return headers
-
-
-async def _pieces(body: bytes | memoryview) -> AsyncIterator[bytes]:
-    """A body in pieces, so that other tasks have their turn between two, and none of it is copied whole."""
-    view = memoryview(body)
-    for start in range(0, len(view), UPLOAD_PIECE_BYTES):
-        yield bytes(view[start : start + UPLOAD_PIECE_BYTES])
+                self._connections.leave(self._connection)
 
 
 _ERRORS: Final = (
-    httpcore2.NetworkError,
-    httpcore2.ProtocolError,
-    httpcore2.TimeoutException,
-    h11.ProtocolError,
+    BrokeOffError,
+    MalformedError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
     trio.TooSlowError,
     OSError,
-    ValueError,
 )
 
 
 def _failure(error: Exception) -> TransportFailure:
-    """Which kind of failure an exception of httpcore2's is; what lies behind it says more than it does."""
+    """Which kind of failure an exception is; what lies behind it says more than it does."""
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
-    detail = ": ".join([type(error).__name__, str(error) or str(chain[-1])])
 
     def behind(*kinds: type[BaseException]) -> bool:
         return any(isinstance(link, kinds) for link in chain)
 
     if behind(AddressRefusedError):
         kind = FailureKind.ADDRESS_NOT_ALLOWED
-    elif isinstance(error, httpcore2.TimeoutException | trio.TooSlowError):
+    elif isinstance(error, trio.TooSlowError):
         kind = FailureKind.TIMEOUT
     elif behind(trio.socket.gaierror):
         kind = FailureKind.NAME
     elif behind(ssl.SSLError):
         kind = FailureKind.TLS
-    elif isinstance(error, httpcore2.ConnectError):
+    elif isinstance(error, NoConnectionError):
         kind = FailureKind.CONNECT
-    elif isinstance(error, httpcore2.NetworkError | OSError) or _broke_off(error):
-        kind = FailureKind.BROKEN
-    else:
+    elif isinstance(error, MalformedError):
         kind = FailureKind.MALFORMED
-    return TransportFailure(kind, detail)
-
-
-def _broke_off(error: Exception) -> bool:
-    """Whether what h11 misses is only the rest: it has one exception for that and for what is not HTTP."""
-    return isinstance(error, httpcore2.RemoteProtocolError) and (
-        "closed connection" in str(error) or "disconnected" in str(error)
-    )
+    else:
+        kind = FailureKind.BROKEN
+    return TransportFailure(kind, ": ".join([type(error).__name__, str(error) or str(chain[-1])]))

@@ -1,20 +1,16 @@
-"""Connecting for httpcore2: to a host's own addresses only, each of them checked just before it is connected to."""
+"""Connecting: to a host's own addresses only, each of them checked just before it is connected to."""
 
 from __future__ import annotations
 
 import socket
-import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-import httpcore2
 import trio
-from httpcore2 import SOCKET_OPTION, AsyncNetworkStream
-from httpcore2._backends.trio import TrioStream  # its public backend makes these, and offers no other way to them
 
 from cloud_mirror.address import is_allowed_address
-from cloud_mirror.wire.limits import LOOK_UPS, piece_bytes
+from cloud_mirror.wire.limits import LOOK_UPS
 
 HEAD_START_S: Final = 0.25
 """How long an address is tried before the next one is tried beside it (RFC 8305, 5)."""
@@ -24,37 +20,31 @@ class AddressRefusedError(OSError):
     """The guard let no address of a host pass."""
 
 
-class Network(httpcore2.TrioBackend):
-    """Trio's sockets; `guarded`, none but to allowed addresses. A host without any is refused: that is not unknown.
+class NoConnectionError(OSError):
+    """Nobody takes a connection there."""
 
-    `open_bodies` counts them: it rules how much is read from a socket at once.
+
+class Network:
+    """Trio's sockets; `guarded`, none but to allowed addresses. A host without any is refused: that is not unknown.
 
     A guarded network has threads of its own for its look-ups, and leaves trio's to the store, the queue and
     credentials: a name that nobody answers for does not hold them up.
     """
 
-    def __init__(self, open_bodies: Callable[[], int], *, guarded: bool = False, allow_private: bool = False) -> None:
-        self.open_bodies = open_bodies
+    def __init__(self, *, guarded: bool = False, allow_private: bool = False) -> None:
         self._guarded = guarded
         self._allow_private = allow_private
         self._room = trio.CapacityLimiter(LOOK_UPS) if guarded else None
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109  # the base class's
-        local_address: str | None = None,  # noqa: ARG002  # the base class's; no pool of ours gives one
-        socket_options: Iterable[SOCKET_OPTION] | None = None,  # noqa: ARG002  # as above
-    ) -> AsyncNetworkStream:
-        """A stream to the first address that answers."""
+    async def connect(self, host: str, port: int) -> trio.SocketStream:
+        """A stream to the first address that answers. Raises an `OSError`: `NoConnectionError`, that of a look-up, or
+        `AddressRefusedError`.
+        """
+        addresses = await self._addresses(host, port)
         try:
-            with trio.fail_after(timeout if timeout is not None else float("inf")):
-                return _Stream(self, await _connect_any(await self._addresses(host, port), port))
-        except trio.TooSlowError as error:
-            raise httpcore2.ConnectTimeout(f"{host}:{port} did not answer") from error
-        except (OSError, UnicodeError) as error:
-            raise httpcore2.ConnectError(str(error)) from error
+            return await _connect_any(addresses, port)
+        except OSError as error:
+            raise NoConnectionError(str(error)) from error
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         try:
@@ -69,45 +59,6 @@ class Network(httpcore2.TrioBackend):
         if addresses and not allowed:
             raise AddressRefusedError(f"no address of {host} may be contacted")
         return allowed
-
-
-class _Stream(TrioStream):
-    """A stream that reads in large pieces, and that is closed, too, when its TLS handshake is cancelled.
-
-    What it is asked for has its time already: a limit of its own for each piece would cost as much as to copy that.
-    """
-
-    def __init__(self, network: Network, stream: trio.SocketStream) -> None:
-        super().__init__(stream)
-        self._network = network
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109, ARG002  # the base class's
-        """What has come; more than `max_bytes`, where there is more: what reads it takes any size, each at a cost."""
-        try:
-            return bytes(await self._stream.receive_some(max(max_bytes, piece_bytes(self._network.open_bodies()))))
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise httpcore2.ReadError(str(error)) from error
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109, ARG002  # as above
-        """Send all of it."""
-        try:
-            await self._stream.send_all(buffer)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise httpcore2.WriteError(str(error)) from error
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109  # the base class's
-    ) -> AsyncNetworkStream:
-        """The same stream under TLS."""
-        try:
-            return await super().start_tls(ssl_context, server_hostname, timeout)
-        except BaseException:
-            with trio.CancelScope(shield=True):
-                await self.aclose()
-            raise
 
 
 async def _connect_any(addresses: Sequence[str], port: int) -> trio.SocketStream:
