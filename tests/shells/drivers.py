@@ -327,7 +327,7 @@ class AsyncioShell(AsyncShell):
 
 
 class TrioShell(AsyncShell):
-    """httpcore2 and coredis."""
+    """A client of its own, and coredis."""
 
     name = "trio"
     guard: ModuleType = cloud_mirror_trio.network

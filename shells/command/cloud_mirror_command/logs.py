@@ -46,7 +46,7 @@ _SECRET_FIELDS: Final = re.compile(
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """What every record has by itself: all else is a field that the caller gave."""
 
-_QUIET: Final = ("botocore", "urllib3", "aiohttp.access", "asyncio", "hpack", "httpcore2", "coredis")
+_QUIET: Final = ("botocore", "urllib3", "aiohttp.access", "asyncio", "coredis")
 """These log requests, signatures or bodies at DEBUG: never more than warnings from them."""
 
 

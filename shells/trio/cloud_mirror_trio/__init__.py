@@ -1,4 +1,4 @@
-"""The trio shell: trio's streams, httpcore2 as client, coredis for the cache. It performs, and decides nothing."""
+"""The trio shell: trio's streams with HTTP by h11, coredis for the cache. It performs, and decides nothing."""
 
 from cloud_mirror_trio.asgi import AsgiApp, asgi_app
 from cloud_mirror_trio.mirror import Mirror

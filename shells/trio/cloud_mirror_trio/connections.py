@@ -37,6 +37,7 @@ class Connection:
     def __init__(self, stream: trio.SocketStream, tls: trio.SSLStream[trio.SocketStream] | None, place: Place) -> None:
         self.place = place
         self.kept_since_s = 0.0
+        self._sent = False  # all of the request
         self._socket = stream.socket
         self._stream: trio.abc.Stream = stream if tls is None else tls
         self._plain = tls is None
@@ -93,8 +94,8 @@ class Connection:
 
     @property
     def stale(self) -> bool:
-        """Whether a connection that was kept is of no more use: the server ended it, or says what nobody asked for."""
-        return trio.current_time() >= self.kept_since_s + KEPT_S or self._socket.is_readable()
+        """Whether the server, while the connection was kept, has ended it or said what nobody asked for."""
+        return self._socket.is_readable()
 
     def close(self) -> None:
         """Drop it, whatever is under way."""
@@ -107,18 +108,18 @@ class Connections:
     def __init__(self, network: Network, context: ssl.SSLContext) -> None:
         self._network = network
         self._context = context
-        self._kept: deque[Connection] = deque()  # the latest is last
+        self._kept: deque[Connection] = deque()  # the longest kept is first
 
     async def find(self, place: Place, timeout_s: float) -> Connection:
         """One that is kept, or a new one, made in time."""
-        for connection in tuple(self._kept):
-            if connection.stale:
-                self._kept.remove(connection)
-                connection.close()
-        for connection in reversed(self._kept):
+        while self._kept and trio.current_time() >= self._kept[0].kept_since_s + KEPT_S:
+            self._kept.popleft().close()
+        for connection in reversed(tuple(self._kept)):
             if connection.place == place:
                 self._kept.remove(connection)
-                return connection
+                if not connection.stale:
+                    return connection
+                connection.close()
         with trio.fail_after(timeout_s):
             return await self._connect(place)
 
@@ -147,5 +148,6 @@ class Connections:
 
     def close(self) -> None:
         """Close those that are kept."""
-        while self._kept:
-            self._kept.pop().close()
+        for connection in self._kept:
+            connection.close()
+        self._kept.clear()
