@@ -6,9 +6,18 @@ from collections.abc import Iterator
 import pytest
 
 from cloud_mirror import keys
-from cloud_mirror.actions import Slot
-from cloud_mirror.copy_actions import CompleteUpload, CreateUpload, FetchPart, FindUpload, UploadPart
-from cloud_mirror.copy_events import PartFetched, UploadCreated, UploadFound, UploadNotFound
+from cloud_mirror.actions import Draft, Slot
+from cloud_mirror.copy_actions import (
+    AbortUpload,
+    Acquire,
+    CompleteUpload,
+    CreateUpload,
+    FetchPart,
+    FindUpload,
+    UploadPart,
+)
+from cloud_mirror.copy_events import CleanedUp, PartFetched, UploadCreated, UploadFound, UploadNotFound
+from cloud_mirror.entry import Entry, Holder, Status
 from cloud_mirror.plan import Parts
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.calls import Call, FailureKind, HttpExchange, HttpReply, RedisCommand, Reply, TransportFailure
@@ -30,6 +39,9 @@ KEY = keys.object_key(URL, "e1")
 LIST = f"GET /bucket/{KEY}?uploadId=u1&max-parts=1000"
 STORED = reply(200, etag='"e"')
 CREATED = reply(200, "<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>")
+TAKEN = (scripted(), scripted())
+"""The lease is still held, and the note still as it was read."""
+
 TOLD = {
     "v": "1",
     "status": "pending",
@@ -99,25 +111,30 @@ def test_what_cannot_be_told_of_holds_nothing_up() -> None:
 
 def test_an_upload_is_found_with_the_parts_that_it_has() -> None:
     cargo = taking_over()
-    script = Script(noted(1, 2), listed((1, 5)), scripted())
+    script = Script(noted(1, 2), listed((1, 5)), *TAKEN)
     assert run(script, cargo, FindUpload("e1")) == UploadFound("u1", "copy-1", PART, Parts.of([1]), 5)
-    assert script.said == ["read note if any", LIST, f"close {STREAM}", "write note if any"]
-    life_ms = str(round(NOTE_LIFE_S * 1000))
-    assert written(script.calls[-1]) == {**TOLD, "token": "w", "part-1": line(1), "life_ms": life_ms}
+    assert script.said == [
+        "read note if any",
+        LIST,
+        "touch entry if held w",
+        "touch note if held dead",
+        f"close {STREAM}",
+    ]
+    assert written(script.calls[-2]) == {"token": "w", "life_ms": str(round(NOTE_LIFE_S * 1000))}
     assert (cargo.receipts, cargo.noted) == ({1: PartReceipt(1, '"e1"', 5, crc64nvme(PIECES[1]))}, True)
     assert cargo.sha256 == ""
 
 
 def test_an_upload_without_parts_is_gone_on_with_from_its_beginning() -> None:
     cargo = taking_over()
-    script = Script(noted(1), listed(), scripted())
+    script = Script(noted(1), listed(), *TAKEN)
     assert run(script, cargo, FindUpload("e1")) == UploadFound("u1", "copy-1", PART, Parts(), 0)
     assert (cargo.stream, bool(cargo.sha256)) == (STREAM, True)
 
 
 def test_a_listing_is_read_page_by_page() -> None:
     cargo = taking_over()
-    script = Script(noted(1, 2, 3), listed((1, 5), (2, 5), more=True), listed((3, 3)), scripted())
+    script = Script(noted(1, 2, 3), listed((1, 5), (2, 5), more=True), listed((3, 3)), *TAKEN)
     assert run(script, cargo, FindUpload("e1")) == UploadFound("u1", "copy-1", PART, Parts.of([1, 2, 3]), LENGTH)
     assert script.said[1] == LIST
     assert script.said[2].endswith("part-number-marker=2")
@@ -148,7 +165,7 @@ def test_a_part_is_taken_over_only_if_it_is_as_it_must_be(
     parts: list[tuple[int, int]], told: dict[str, str], adopted: set[int]
 ) -> None:
     cargo = taking_over()
-    found = run(Script(noted(1, 2, 3, **told), listed(*parts), scripted()), cargo, FindUpload("e1"))
+    found = run(Script(noted(1, 2, 3, **told), listed(*parts), *TAKEN), cargo, FindUpload("e1"))
     assert isinstance(found, UploadFound)
     assert found.parts == Parts.of(adopted)
     assert set(cargo.receipts) == adopted
@@ -208,7 +225,7 @@ def test_parts_that_are_all_there_and_wrong_are_left_alone() -> None:
     assert run(script, cargo, FindUpload("e1")) == UploadNotFound()
     assert (cargo.receipts, cargo.total_bytes, bool(cargo.sha256)) == ({}, 0, True)
     right = taking_over(("x-amz-checksum-crc64nvme", crc64nvme(BODY)))
-    found = run(Script(noted(1, 2, 3), listed((1, 5), (2, 5), (3, 3)), scripted()), right, FindUpload("e1"))
+    found = run(Script(noted(1, 2, 3), listed((1, 5), (2, 5), (3, 3)), *TAKEN), right, FindUpload("e1"))
     assert isinstance(found, UploadFound)
 
 
@@ -219,7 +236,7 @@ def test_what_is_missing_is_fetched_and_the_whole_is_checked(last: bytes) -> Non
         opened(LENGTH, *headers),
         noted(1, 2, 3),
         listed((1, 5), (3, 3)),
-        scripted(),
+        *TAKEN,
         part_of(2, 5, 9, LENGTH),
         bodies={2: [last]},
     )
@@ -237,6 +254,45 @@ def test_what_is_missing_is_fetched_and_the_whole_is_checked(last: bytes) -> Non
     assert told["x-amz-checksum-crc64nvme"] == crc64nvme(BODY[:5] + last + BODY[10:])
     assert told["x-amz-mp-object-size"] == str(LENGTH)
     assert body.count(b"<Part>") == 3
+
+
+REFUSED = scripted(done=False)
+
+
+@pytest.mark.parametrize("replies", [[REFUSED], [BROKEN], [scripted(), REFUSED], [scripted(), BROKEN]])
+def test_an_upload_is_not_taken_over_without_the_lease_or_where_another_worker_has_done_so(
+    replies: list[Reply],
+) -> None:
+    """A worker that has lost its lease and does not know it leaves the upload of who has it now alone."""
+    cargo = taking_over()
+    assert run(Script(noted(1), listed((1, 5)), *replies), cargo, FindUpload("e1")) == UploadNotFound()
+    assert (cargo.receipts, cargo.noted, cargo.stream, bool(cargo.sha256)) == ({}, False, STREAM, True)
+
+
+ABORT = f"DELETE /bucket/{KEY}?uploadId=u1"
+DROP = "drop note if held w"
+
+
+@pytest.mark.parametrize(
+    ("known", "dropped", "said"),
+    [
+        (False, [], [ABORT]),
+        (True, [scripted()], [DROP, ABORT]),
+        (True, [BROKEN], [DROP, ABORT]),
+        (True, [scripted(done=False)], [DROP, ABORT]),  # it was lost
+        (True, [scripted(done=False, fields=TOLD | {"upload_id": "u2"})], [DROP, ABORT]),
+        (True, [scripted(done=False, fields=TOLD)], [DROP]),
+    ],
+)
+def test_an_upload_that_another_worker_has_taken_over_is_not_aborted(
+    known: bool, dropped: list[Reply], said: list[str]
+) -> None:
+    cargo = taking_over()
+    cargo.noted = known
+    script = Script(*dropped, *([reply(204)] if ABORT in said else []))
+    assert run(script, cargo, AbortUpload("e1", "u1")) == CleanedUp()
+    assert script.said == said
+    assert not cargo.noted
 
 
 @pytest.fixture
@@ -264,6 +320,8 @@ def test_a_note_is_only_its_own_writers_to_add_to(cache: Cache) -> None:
     second = taking_over()
     assert second.lease is not None
     second.lease = Lease(Slot.ENTRY, "other", 60.0)
+    draft = Draft(Entry(Status.PENDING, "other", URL, holder=Holder.COPYING), 60.0)
+    drive(perform(SERVICES, second, Acquire(Slot.ENTRY, draft)), with_parts)
     found = drive(perform(SERVICES, second, FindUpload("e1")), with_parts)
     assert found == UploadFound("u1", "copy-1", PART, Parts.of([1]), 5)
     drive(perform(SERVICES, first, UploadPart("e1", "u1", 2)), with_parts)

@@ -126,8 +126,8 @@ def _write(services: PoolServices, cargo: Cargo, action: StoreAction) -> Procedu
         case AbortUpload(epoch, upload_id):
             provider = services.provider
             request = provider.abort_upload_request(keys.object_key(cargo.url, epoch), upload_id)
-            yield from ask(provider, request, provider.read_abort_upload, timeout_s=store.WRITE_TIMEOUT_S)
-            yield from uploads.drop_note(services, cargo)
+            if (yield from uploads.give_up(services, cargo, upload_id)):
+                yield from ask(provider, request, provider.read_abort_upload, timeout_s=store.WRITE_TIMEOUT_S)
             return CleanedUp()
         case TagCopy(epoch, sha256):
             provider = services.provider

@@ -15,12 +15,13 @@ from typing import Final
 from cloud_mirror import keys
 from cloud_mirror.copy_events import UploadFound, UploadNotFound
 from cloud_mirror.entry import TOKEN
+from cloud_mirror.lease import LeaseRenewed
 from cloud_mirror.plan import Parts
 from cloud_mirror.wire import redis
 from cloud_mirror.wire.asking import Failed, ask
 from cloud_mirror.wire.calls import Procedure
 from cloud_mirror.wire.cargo import Cargo
-from cloud_mirror.wire.procedures import fetch
+from cloud_mirror.wire.procedures import cache, fetch
 from cloud_mirror.wire.procedures.store import WRITE_TIMEOUT_S
 from cloud_mirror.wire.redis import Change
 from cloud_mirror.wire.s3_setup import UPLOAD_DAYS
@@ -45,10 +46,9 @@ class Note:
 
 
 def leave_note(services: PoolServices, cargo: Cargo, note: Note) -> Procedure[None]:
-    """Tell of an upload that this worker has begun, or taken over, and of the parts that are known."""
+    """Tell of an upload that this worker has begun."""
     of_it = tuple((field.name, str(getattr(note, field.name))) for field in fields(note))
-    parts = tuple(_line(part.number, part.size, part.crc) for part in cargo.receipts.values())
-    words = (*of_it, ("etag", cargo.etag), ("length", str(cargo.length)), *parts)
+    words = (*of_it, ("etag", cargo.etag), ("length", str(cargo.length)))
     yield from redis.note(_key(services, cargo), _token(cargo), words, NOTE_LIFE_S)
     cargo.noted = True
 
@@ -62,10 +62,22 @@ def note_part(services: PoolServices, cargo: Cargo, number: int) -> Procedure[No
 
 
 def drop_note(services: PoolServices, cargo: Cargo) -> Procedure[None]:
-    """The upload is completed or given up."""
+    """The upload is completed."""
     if cargo.noted:
         cargo.noted = False
         yield from redis.drop(_key(services, cargo), Change("held", _token(cargo)))
+
+
+def give_up(services: PoolServices, cargo: Cargo, upload_id: str) -> Procedure[bool]:
+    """Drop the note, so that nobody takes the upload over any more. False where somebody has: it is not to be aborted.
+
+    A note that is lost, or tells of another upload, is of nobody who has taken this one over.
+    """
+    if not cargo.noted:
+        return True
+    cargo.noted = False
+    found = yield from redis.drop(_key(services, cargo), Change("held", _token(cargo)))
+    return isinstance(found, redis.Unavailable) or found.done or _words(found).get("upload_id") != upload_id
 
 
 def find_upload(services: PoolServices, cargo: Cargo, epoch: str) -> Procedure[UploadFound | UploadNotFound]:
@@ -73,8 +85,7 @@ def find_upload(services: PoolServices, cargo: Cargo, epoch: str) -> Procedure[U
     found = yield from redis.read(_key(services, cargo))
     if isinstance(found, redis.Unavailable):
         return UploadNotFound()
-    words = [word.decode("utf-8", "replace") for word in found.fields]
-    noted = dict(zip(words[::2], words[1::2], strict=False))  # of what is no note nothing need be right
+    noted = _words(found)
     note = Note(epoch, noted.get("upload_id", ""), noted.get("copy_id", ""), _count(noted.get("part_bytes", "")))
     same = (noted.get("epoch"), noted.get("etag"), noted.get("length")) == (epoch, cargo.etag, str(cargo.length))
     largest = services.manager.copy_rules.plan.size_of_part(1, cargo.length)  # what this process has memory for
@@ -88,9 +99,33 @@ def find_upload(services: PoolServices, cargo: Cargo, epoch: str) -> Procedure[U
     if cargo.whole and cargo.fault() is not None:
         cargo.adopt(())
         return UploadNotFound()
+    if not (yield from _take_over(services, cargo, noted.get("token", ""))):
+        cargo.adopt(())
+        return UploadNotFound()
     yield from fetch.close_overtaken(cargo)
-    yield from leave_note(services, cargo, note)
     return UploadFound(note.upload_id, note.copy_id, note.part_bytes, Parts.of(cargo.receipts), cargo.total_bytes)
+
+
+def _take_over(services: PoolServices, cargo: Cargo, token: str) -> Procedure[bool]:
+    """Make the note this worker's own, if it is still the one that was read, and the copy still this worker's.
+
+    A worker that has lost its lease and does not know it would otherwise take the upload of who has it now.
+    """
+    lease = cargo.lease
+    assert lease is not None, "nothing is taken over without the lease"
+    renewed = yield from cache.renew(services, cargo.url, lease.token, lease.slot, lease.life_s)
+    if not isinstance(renewed, LeaseRenewed):
+        return False
+    ours = (("token", lease.token),)
+    taken = yield from redis.touch(_key(services, cargo), Change("held", token), NOTE_LIFE_S, ours)
+    cargo.noted = not isinstance(taken, redis.Unavailable) and taken.done
+    return cargo.noted
+
+
+def _words(found: redis.Found) -> dict[str, str]:
+    """Names and values that are there; of what is no note nothing need be right."""
+    words = [word.decode("utf-8", "replace") for word in found.fields]
+    return dict(zip(words[::2], words[1::2], strict=False))
 
 
 def _list_parts(services: PoolServices, key: str, upload_id: str) -> Procedure[tuple[PartReceipt, ...] | None]:
