@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from typing import Final
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Final, Protocol, TypeVar
+
+Taken = TypeVar("Taken", covariant=True)
 
 SOL_SOCKET: Final = 1
 SO_ATTACH_FILTER: Final = 26
@@ -35,3 +39,27 @@ drops each SYN unseen: so the queue can be emptied before the socket is closed, 
 tries again after a second, and is refused like any later one. Systems other than Linux do not know it, and raise
 `OSError`: there, who knocks between the last look at the queue and the close may be reset.
 """
+
+
+class Listener(Protocol[Taken]):
+    """A listening socket that does not block."""
+
+    def setsockopt(self, level: int, name: int, value: bytes, /) -> None:
+        """Set an option."""
+
+    def accept(self) -> tuple[Taken, Any]:
+        """The connection that has waited longest, and whose it is."""
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+
+
+def take_last(listener: Listener[Taken]) -> Iterator[Taken]:
+    """The connections that wait in a listener's queue, as far as there are files for them; then it is closed."""
+    with suppress(OSError):  # not everywhere
+        listener.setsockopt(*NOBODY_NEW)
+    with suppress(OSError):  # there are no more
+        while True:
+            yield listener.accept()[0]
+    listener.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from contextlib import suppress
 from typing import Any, Final, cast
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
@@ -14,7 +13,7 @@ from cloud_mirror.http_api import Answer, PurgeRoute, RedirectRoute
 from cloud_mirror.reason import Reason
 from cloud_mirror.wire.desk import BODY_BYTES, BROKEN, HEAD_BYTES, MALFORMED, SERVER, head_bytes
 from cloud_mirror.wire.limits import ACCEPT_AGAIN_S, FIRST_REQUEST_S, LINGER_S, SEND_S
-from cloud_mirror.wire.listener import NOBODY_NEW
+from cloud_mirror.wire.listener import take_last
 from cloud_mirror_asyncio.mirror import Mirror
 
 BACKLOG: Final = 1_024
@@ -70,19 +69,17 @@ class Server(web.Server):
         """
         self._accept_no_more()
         for listener in self._listeners:
-            with listener, suppress(OSError):  # there are no more, or no files for them
-                with suppress(OSError):  # not everywhere
-                    listener.setsockopt(*NOBODY_NEW)
-                while True:
-                    self._begin(listener.accept()[0])
+            for sock in take_last(listener):
+                self._begin(sock)
         self._listeners = []
 
     async def close(self, within_s: float) -> None:
         """Close all connections: each once nothing is under way on it, all when the time is up."""
         self.stop_accepting()
         await asyncio.gather(*self._taking, asyncio.sleep(0))  # what has come is read before the idle are closed
-        ends_s = asyncio.get_running_loop().time() + within_s
-        while self._somebody_is_about_to_ask() and asyncio.get_running_loop().time() < ends_s:  # noqa: ASYNC110  # each may
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + within_s
+        while self._somebody_is_about_to_ask() and loop.time() < ends_s:  # noqa: ASYNC110  # there are many to wait for
             await asyncio.sleep(LOOK_S)
         self.pre_shutdown()
         await self.shutdown(within_s)

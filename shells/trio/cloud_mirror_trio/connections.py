@@ -131,7 +131,7 @@ class Connections:
         tls = trio.SSLStream(stream, self._context, server_hostname=host, https_compatible=True)
         try:
             await tls.do_handshake()
-        except BaseException:
+        except BaseException:  # also where it is cancelled
             stream.socket.close()
             raise
         return Connection(stream, tls, place)

@@ -121,7 +121,7 @@ class HttpClient:
         connection = await connections.find((request.scheme, request.host, request.port), connect_timeout_s)
         try:
             head = await connection.ask(request)
-        except BaseException:
+        except BaseException:  # also where it is cancelled
             connection.close()
             raise
         return _Body(head, connection, connections, self._room)

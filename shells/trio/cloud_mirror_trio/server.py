@@ -6,7 +6,6 @@ import logging
 import math
 import socket
 import time
-from contextlib import suppress
 from typing import Final
 
 import trio
@@ -15,7 +14,7 @@ from cloud_mirror.http_api import Answer, PurgeRoute, RedirectRoute
 from cloud_mirror.wire.desk import BROKEN, head_bytes
 from cloud_mirror.wire.http_server import Close, EndOutput, NeedData, RequestHead, RequestRefused, ServerConnection
 from cloud_mirror.wire.limits import ACCEPT_AGAIN_S
-from cloud_mirror.wire.listener import NOBODY_NEW
+from cloud_mirror.wire.listener import take_last
 from cloud_mirror_trio.mirror import Mirror
 from cloud_mirror_trio.nursery import Tally
 
@@ -32,7 +31,7 @@ class Server:
         self._room = trio.Semaphore(mirror.policy.server.max_connections)
         self._accepting = trio.CancelScope()
         self._listeners: list[socket.socket] = []
-        self._reading: dict[ServerConnection, trio.CancelScope] = {}
+        self._reading: set[trio.CancelScope] = set()
         self._connections = Tally()
         self._finishing = False
 
@@ -91,18 +90,14 @@ class Server:
         """
         self._accepting.cancel()
         for listener in self._listeners:
-            with listener, suppress(OSError):  # there are no more, or no files for them
-                with suppress(OSError):  # not everywhere
-                    listener.setsockopt(*NOBODY_NEW)
-                while True:
-                    self._take(listener.accept()[0], trio.Semaphore(0))
+            for taken in take_last(listener):
+                self._take(taken, trio.Semaphore(0))
         self._listeners = []
 
     async def finish(self) -> None:
         """Close the connections that owe and are owed nothing; let the others end with their next answer."""
         self._finishing = True
-        for connection, scope in self._reading.items():
-            connection.finish()
+        for scope in self._reading:
             scope.cancel()
         await self._connections.settle()
 
@@ -140,12 +135,12 @@ class Server:
 
     async def _read(self, stream: trio.SocketStream, connection: ServerConnection) -> None:
         with trio.CancelScope(deadline=_or_never(connection.deadline_s)) as scope:
-            self._reading[connection] = scope
+            self._reading.add(scope)
             try:
                 data = await stream.receive_some(READ_BYTES)
                 connection.receive(data, trio.current_time())
             finally:
-                del self._reading[connection]
+                self._reading.discard(scope)
         if scope.cancelled_caught and stream.socket.is_readable():  # it came while this process was busy
             connection.receive(await stream.receive_some(READ_BYTES), trio.current_time())
 
